@@ -1,0 +1,19 @@
+"""The hot path: how an accepted event reaches its endpoints. One step a file, here in the order in which they happen.
+
+- `ingest` takes a publish: reads the body (`json_bytes`), checks it, and commits the event with its deliveries.
+- `fan_out` decides, inside that transaction, which endpoints are owed the event.
+- `wake`, after the commit, tells the lanes of those endpoints that work waits, and nudges a dispatcher if some were idle.
+- `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below.
+- `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue.
+- `signing` signs the bytes that are about to be sent.
+- `transport` sends them: `transport_curl` or `transport_requests` behind one small interface. On the way,
+  `resolver` finds the addresses of a host and `address_guard` refuses those that are not on the public internet.
+- `outcome` judges what came back.
+- `retry` says when to try again, or that it is over.
+- `record` writes attempts and deliveries in bulk, in one transaction.
+
+`partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
+
+Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones
+(`json_bytes`, `signing`, `outcome`, `retry`, `address_guard`), which get everything, the time included, as arguments.
+"""
