@@ -120,7 +120,7 @@ def retry_after_seconds(status_code: int, headers: bytes, now: datetime) -> int 
 
 
 def explain(outcome: Outcome, status_code: int | None, detail: str) -> str:
-    """What happened and what to do about it, for the customer. `detail` is in words of our own, never the receiver's."""
+    """What happened and what to do about it, for the customer. `detail`: words of our own, never the receiver's."""
     sentence = _sentence(outcome, status_code)
     return f"{sentence} ({detail.rstrip('.')})" if detail else sentence
 
@@ -139,9 +139,11 @@ def _sentence(outcome: Outcome, status_code: int | None) -> str:
         case Outcome.TIMEOUT:
             return "The endpoint did not answer in time; answer first and do the work afterwards."
         case Outcome.DNS_FAILED:
-            return "The host name of the endpoint could not be resolved; check the URL and the DNS records of its domain."
+            return (
+                "The host name of the endpoint could not be resolved; check the URL and the DNS records of its domain."
+            )
         case Outcome.CONNECTION_FAILED:
-            return "No connection to the endpoint could be made or kept; check that it is running and that its firewall lets us in."
+            return "No connection to the endpoint could be made or kept; check that it runs and that its firewall lets us in."
         case Outcome.TLS_FAILED:
             return (
                 "The secure connection to the endpoint failed; check that its certificate is valid for the host name, "
@@ -150,13 +152,15 @@ def _sentence(outcome: Outcome, status_code: int | None) -> str:
         case Outcome.ADDRESS_BLOCKED:
             return "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
         case Outcome.PROTOCOL_ERROR:
-            return "What came back is not a valid HTTP answer, or its headers are too large; check what listens at the URL."
+            return (
+                "What came back is no valid HTTP answer, or its headers are too large; check what listens at the URL."
+            )
         case Outcome.REQUEST_TOO_LARGE:
             return "The payload does not fit into the query string of a GET request; use POST for this endpoint."
         case Outcome.TRANSFORMATION_FAILED:
-            return "The subscription's transformation failed on this event, so nothing was sent; correct it and replay the event."
+            return "The subscription's transformation failed on this event, so nothing was sent; correct it and replay."
         case Outcome.CREDENTIALS_FAILED:
-            return "The credentials for this endpoint could not be obtained, so nothing was sent; check its authentication settings."
+            return "The endpoint's credentials could not be obtained, so nothing was sent; check its authentication settings."
         case Outcome.PROXY_FAILED:
             return "The proxy on the way to the endpoint failed or refused; check the proxy settings."
         case Outcome.INTERNAL_ERROR:
