@@ -1,0 +1,378 @@
+"""Where events go and how they get there.
+
+Settings (endpoints, secrets, subscriptions) are ordinary tables. Events, deliveries and attempts are partitioned by
+time: weekly ranges of their UUIDv7 keys, so that the key stays the only unique column and history leaves by dropping a
+table. No foreign key leads from one of these to another (a partition under a foreign key cannot be dropped): the one
+writer, `pipeline/ingest.py`, keeps the tenant, and `tests/architecture/test_history_tenants.py` scans for it.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import Index
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Greatest, Least, Now
+from django.utils.translation import gettext_lazy as _
+
+from tenants.ids import new_id
+from tenants.models import Tenant
+from tenants.scoping import TenantOwned
+
+
+def default_success_statuses() -> list[str]:
+    return ["2xx"]
+
+
+class Endpoint(TenantOwned):
+    """A tenant's HTTP endpoint, and how it wants to be called."""
+
+    class Status(models.TextChoices):
+        ENABLED = "enabled", _("enabled")
+        DISABLED = "disabled", _("disabled")
+
+    class DisabledReason(models.TextChoices):
+        MANUAL = "manual", _("disabled by hand")
+        GONE = "gone", _("the receiver answered 410 Gone")
+        FAILING = "failing", _("it failed for too long")
+        RECEIVER = "receiver", _("the receiver asked for it")
+
+    class Method(models.TextChoices):
+        POST = "POST"
+        PUT = "PUT"
+        GET = "GET"
+
+    class Format(models.TextChoices):
+        STANDARD = "standard"
+        RAW = "raw"
+        CLOUDEVENTS = "cloudevents"
+        XML = "xml"
+        FORM = "form"
+
+    class SignatureScheme(models.TextChoices):
+        HMAC_SHA256 = "hmac-sha256"
+        ED25519 = "ed25519"
+
+    class Ordering(models.TextChoices):
+        NONE = "none"
+        FIFO = "fifo"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    uid = models.CharField(max_length=255, null=True, blank=True)
+    url = models.CharField(max_length=2048)
+    description = models.TextField(blank=True, default="")
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.ENABLED)
+    disabled_reason = models.CharField(max_length=8, choices=DisabledReason.choices, null=True, blank=True)
+    channels = ArrayField(models.CharField(max_length=128), null=True, blank=True)
+    method = models.CharField(max_length=4, choices=Method.choices, default=Method.POST)
+    format = models.CharField(max_length=12, choices=Format.choices, default=Format.STANDARD)
+    headers = models.JSONField(default=dict, blank=True)
+    """The readable ones, by name."""
+    sensitive_headers = ArrayField(models.CharField(max_length=128), default=list, blank=True)
+    """Names alone; the values are in `sensitive_headers_encrypted`."""
+    sensitive_headers_encrypted = models.BinaryField(null=True, editable=False)
+    signature_scheme = models.CharField(
+        max_length=12, choices=SignatureScheme.choices, default=SignatureScheme.HMAC_SHA256
+    )
+    success_statuses = ArrayField(models.CharField(max_length=3), default=default_success_statuses)
+    timeout_seconds = models.PositiveSmallIntegerField(default=15)
+    rate_limit = models.FloatField(null=True, blank=True)
+    """Requests per second."""
+    max_in_flight = models.PositiveSmallIntegerField(default=10)
+    ordering = models.CharField(max_length=4, choices=Ordering.choices, default=Ordering.NONE)
+    retry_schedule = ArrayField(models.PositiveIntegerField(), null=True, blank=True)
+    """Seconds to wait before each retry; empty means the default schedule."""
+    metadata = models.JSONField(default=dict, blank=True)
+    is_paused = models.BooleanField(default=False)
+    """Held by an operator; a suspended tenant holds its endpoints apart from this."""
+    version = models.BigIntegerField(default=1)
+    """The tenant's settings_version of the last change: a dispatcher that holds an older one reads the row again."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "uid"], condition=Q(deleted_at__isnull=True), name="endpoint_uid_once_per_tenant"
+            ),
+            # What composite foreign keys of secrets, subscriptions and lanes refer to.
+            models.UniqueConstraint(fields=["id", "tenant"], name="endpoint_id_with_tenant"),
+            models.CheckConstraint(
+                condition=Q(status="enabled", disabled_reason__isnull=True)
+                | Q(status="disabled", disabled_reason__isnull=False),
+                name="endpoint_disabled_has_reason",
+            ),
+        ]
+        indexes = [
+            # A tenant's list, and the settings that fan-out loads when its version changed.
+            Index(fields=["tenant", "-id"], name="endpoint_by_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return self.uid or str(self.id)
+
+
+class EndpointSecret(TenantOwned):
+    """A signing key of an endpoint, encrypted. Several are live while a rotation overlaps; all of them sign."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="secrets")
+    scheme = models.CharField(max_length=12, choices=Endpoint.SignatureScheme.choices)
+    encrypted = models.BinaryField()
+    """HMAC: the 24–64 secret bytes. Ed25519: the 32 bytes of the private key. Context: tenant, endpoint."""
+    public_key = models.BinaryField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    """End of the overlap; empty for the current one."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        pass
+
+
+class Subscription(TenantOwned):
+    """Which events an endpoint gets: a pattern over event types, and optionally a filter and a transformation in CEL."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="subscriptions", db_index=False)
+    event_type = models.CharField(max_length=130)
+    filter = models.CharField(max_length=1024, null=True, blank=True)
+    transformation = models.CharField(max_length=1024, null=True, blank=True)
+    description = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # An endpoint's list, and the settings that fan-out loads; the oldest match decides.
+            Index(fields=["endpoint", "id"], name="subscription_by_endpoint"),
+        ]
+
+    def __str__(self) -> str:
+        return self.event_type
+
+
+class EndpointVersion(TenantOwned):
+    """An endpoint's routing settings from one settings version of its tenant on: what explain answers from.
+
+    `snapshot`: {"uid", "url" (masked), "status", "disabled_reason", "is_deleted", "channels",
+    "subscriptions": [{"id", "event_type", "filter", "has_transformation"}]}. Written in the transaction of the change.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
+    settings_version = models.BigIntegerField()
+    snapshot = models.JSONField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            # Explain: the newest snapshot of each endpoint at or before an event's version.
+            models.UniqueConstraint(
+                fields=["tenant", "endpoint", "settings_version"], name="endpoint_version_once"
+            ),
+        ]
+
+
+class Dispatcher(models.Model):
+    """A running dispatcher and its lease on life. A new row, with a new id, for every run."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    alive_until = models.DateTimeField()
+    started_at = models.DateTimeField(db_default=Now())
+    process = models.CharField(max_length=255, blank=True, default="")
+    """Host and process id, for people."""
+    has_room = models.BooleanField(default=True)
+    is_draining = models.BooleanField(default=False)
+    deliveries_done = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.process
+
+
+class Lane(TenantOwned):
+    """The queue of one endpoint: one narrow row, made in the same transaction as the endpoint.
+
+    `ready_at`: when to look at it, NULL = nothing to do. `hold_until`: not before when; owned by the holder.
+    `is_paused`: stopped by people; owned by services. `dispatcher_id`: who has it; a lane with a holder is written by
+    that holder alone, apart from `ready_at` (wake) and `is_paused`. `is_ready` marks lanes to be looked at *now*:
+    wake sets it, and promotion when a scheduled or held lane falls due, so that the take query never steps over the others.
+    """
+
+    endpoint = models.OneToOneField(Endpoint, primary_key=True, on_delete=models.CASCADE, related_name="lane")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    ready_at = models.DateTimeField(null=True)
+    is_ready = models.BooleanField(default=False)
+    hold_until = models.DateTimeField(null=True)
+    hold_reason = models.CharField(max_length=16, null=True)
+    """Why it is held, for people: rate, circuit or answer (429, 502, 503, 504)."""
+    is_paused = models.BooleanField(default=False)
+    dispatcher_id = models.UUIDField(null=True)
+    slots = models.FloatField(default=2)
+    """Requests at once that its answers have earned, up to the endpoint's max_in_flight."""
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # Take: tenants in turn, then each tenant's lanes, longest ready first. Served lanes are not in it.
+            Index(
+                fields=["tenant", "ready_at"],
+                condition=Q(is_ready=True, dispatcher_id__isnull=True, is_paused=False),
+                name="lane_ready",
+            ),
+            # Promote: the next scheduled or held lane to fall due.
+            Index(
+                Greatest("ready_at", "hold_until"),
+                condition=Q(
+                    is_ready=False, dispatcher_id__isnull=True, is_paused=False, ready_at__isnull=False
+                ),
+                name="lane_scheduled",
+            ),
+            # Takeover, renewal and release: the lanes of one dispatcher.
+            Index(fields=["dispatcher_id"], condition=Q(dispatcher_id__isnull=False), name="lane_by_dispatcher"),
+        ]
+
+
+class Event(TenantOwned):
+    """What happened, published once; `data` is the bytes that came."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    type = models.CharField(max_length=128)
+    occurred_at = models.DateTimeField()
+    data = models.BinaryField(null=True)
+    channels = ArrayField(models.CharField(max_length=128), null=True)
+    ordering_key = models.CharField(max_length=128, null=True)
+    sequence = models.BigIntegerField()
+    """Drawn from a sequence after validation: what was published after another's reply has a higher one."""
+    deliver_at = models.DateTimeField(null=True)
+    settings_version = models.BigIntegerField()
+    delivery_count = models.PositiveIntegerField()
+    schema_warning = models.JSONField(null=True)
+    hops = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField()
+    data_erased_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # A tenant's events, newest first.
+            Index(fields=["tenant", "id"], name="event_by_tenant"),
+        ]
+
+
+class Delivery(TenantOwned):
+    """One event owed to one endpoint."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        SUCCEEDED = "succeeded", _("succeeded")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class Trigger(models.TextChoices):
+        AUTOMATIC = "automatic"
+        MANUAL = "manual"
+        TEST = "test"
+        REPLAY = "replay"
+
+    class CancelReason(models.TextChoices):
+        REQUESTED = "requested", _("cancelled by request")
+        ENDPOINT_DISABLED = "endpoint_disabled", _("the endpoint was disabled")
+        ENDPOINT_DELETED = "endpoint_deleted", _("the endpoint was deleted")
+        TENANT_DELETED = "tenant_deleted", _("the tenant was deleted")
+        PAYLOAD_ERASED = "payload_erased", _("the payload was erased")
+        EXPIRED = "expired", _("it waited longer than it is kept")
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    endpoint = models.ForeignKey(
+        Endpoint, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    event_id = models.UUIDField()
+    event_type = models.CharField(max_length=128)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    cancel_reason = models.CharField(max_length=20, choices=CancelReason.choices, null=True)
+    trigger = models.CharField(max_length=9, choices=Trigger.choices, default=Trigger.AUTOMATIC)
+    subscription_id = models.UUIDField(null=True)
+    ordering_key = models.CharField(max_length=128, null=True)
+    """Set for FIFO endpoints alone ('' without a key of the event's)."""
+    sequence = models.BigIntegerField()
+    attempt_count = models.PositiveIntegerField(default=0)
+    schedule_step = models.PositiveSmallIntegerField(default=0)
+    """Automatic attempts made: where in the retry schedule it stands. Manual ones do not count here."""
+    next_attempt_at = models.DateTimeField(null=True)
+    """When the next automatic attempt is due. NULL while pending: it waits for the head of its ordering key."""
+    manual_requested_at = models.DateTimeField(null=True)
+    body = models.BinaryField(null=True)
+    """What a transformation made of the event's data; NULL: the data itself."""
+    preparation_error = models.TextField(null=True)
+    """Why the transformation failed at publish; the delivery fails loudly at its first attempt."""
+    size = models.PositiveIntegerField()
+    """Bytes of the body to send, so that the loop can keep to its memory before it reads any."""
+    last_outcome = models.CharField(max_length=24, null=True)
+    last_status_code = models.PositiveSmallIntegerField(null=True)
+    created_at = models.DateTimeField()
+    completed_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="pending") | Q(next_attempt_at__isnull=True), name="delivery_ended_is_not_due"
+            ),
+        ]
+        indexes = [
+            # Load: what is due on a lane, oldest first. Blocked ones (FIFO) sort last and are never read; the holder
+            # also ends what is pending on a stopped endpoint through it.
+            Index(
+                F("endpoint"),
+                Least("next_attempt_at", "manual_requested_at"),
+                F("id"),
+                condition=Q(status="pending") | Q(manual_requested_at__isnull=False),
+                name="delivery_due",
+            ),
+            # A tenant's deliveries, newest first.
+            Index(fields=["tenant", "id"], name="delivery_by_tenant"),
+            # An endpoint's deliveries, newest first.
+            Index(fields=["endpoint", "id"], name="delivery_by_endpoint"),
+            # The deliveries of an event.
+            Index(fields=["event_id"], name="delivery_by_event"),
+            # FIFO: the successor of an ordering key's head.
+            Index(
+                fields=["endpoint", "ordering_key", "sequence"],
+                condition=Q(status="pending", ordering_key__isnull=False),
+                name="delivery_fifo",
+            ),
+        ]
+
+
+class Attempt(TenantOwned):
+    """One HTTP request made for a delivery, and what came of it. Append-only."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    delivery_id = models.UUIDField()
+    number = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=9, choices=Delivery.Trigger.choices)
+    started_at = models.DateTimeField()
+    duration_ms = models.FloatField()
+    dns_ms = models.FloatField(null=True)
+    connect_ms = models.FloatField(null=True)
+    tls_ms = models.FloatField(null=True)
+    first_byte_ms = models.FloatField(null=True)
+    outcome = models.CharField(max_length=24)
+    detail = models.TextField(default="")
+    """Words of our own about this attempt, beside the sentence of its outcome."""
+    status_code = models.PositiveSmallIntegerField(null=True)
+    remote_ip = models.GenericIPAddressField(null=True)
+    request_headers = models.BinaryField()
+    """As sent, sensitive values masked, lines joined by LF."""
+    response_headers = models.BinaryField()
+    response_body = models.BinaryField()
+    is_truncated = models.BooleanField(default=False)
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # The attempts of a delivery.
+            Index(fields=["delivery_id"], name="attempt_by_delivery"),
+        ]

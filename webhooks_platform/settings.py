@@ -1,0 +1,185 @@
+"""All settings, read from the environment. An odd value stops the start with a hint."""
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from webhooks_platform.env import (
+    env_allowed_networks,
+    env_bool,
+    env_choice,
+    env_encryption_keys,
+    env_int,
+    env_list,
+    env_networks,
+    env_str,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = env_bool("DEBUG", default=False)
+
+INSECURE_SECRET_KEY = "insecure-development-key"  # noqa: S105 - refused unless DEBUG is on
+SECRET_KEY = env_str("SECRET_KEY", INSECURE_SECRET_KEY)
+if SECRET_KEY == INSECURE_SECRET_KEY and not DEBUG:
+    raise ImproperlyConfigured("SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=true to try things out.")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS") or (["*"] if DEBUG else ["localhost", "127.0.0.1", "[::1]"])
+
+INSTALLED_APPS = [
+    "webhooks_platform",
+    "tenants",
+    "deliveries",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+
+# What pages need is wrapped by `pages_only`, so that the API and the hot publish path do not pay for it.
+MIDDLEWARE = [
+    "webhooks_platform.middleware.request_id",
+    "django.middleware.security.SecurityMiddleware",
+    "webhooks_platform.middleware.PagesOnly",
+    "webhooks_platform.middleware.problems_below_api",
+]
+PAGES_MIDDLEWARE = [
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+# These checks look for names in MIDDLEWARE; ours stand in PAGES_MIDDLEWARE, and tests/webhooks_platform proves they act.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W002", "security.W003"]
+
+ROOT_URLCONF = "webhooks_platform.urls"
+WSGI_APPLICATION = "webhooks_platform.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# One database engine: PostgreSQL. The placeholder lets commands that need no database load the settings.
+DATABASE_URL = env_str("DATABASE_URL", "postgresql://not-configured.invalid/set-DATABASE_URL")
+DATABASES: dict[str, Any] = {"default": dj_database_url.parse(DATABASE_URL)}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://. No other database is supported.")
+WEBHOOKS_DATABASE_POOL = env_int("WEBHOOKS_DATABASE_POOL", 8, low=1, high=100)
+DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
+    "application_name": "webhooks-web",
+    "connect_timeout": 5,
+    # An old snapshot makes the queue tables slow, so no page may hold one open.
+    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    "pool": {"min_size": 1, "max_size": WEBHOOKS_DATABASE_POOL, "timeout": 5},
+}
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "tenants.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = env_bool("WEBHOOKS_SECURE_COOKIES", default=not DEBUG)
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+# The hot path reads bodies itself; everything else is small.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024 + 1024
+
+# --- Celery -------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", "redis://not-configured.invalid:6379/0")
+
+# --- REST framework -----------------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": ["tenants.api.rendering.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["tenants.api.rendering.StrictJSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tenants.api.permissions.HasScope"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "webhooks_platform.api_errors.handle",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+# --- the platform's own -------------------------------------------------------------------------------------------
+WEBHOOKS_ALLOWED_NETWORKS = env_allowed_networks("WEBHOOKS_ALLOWED_NETWORKS")
+WEBHOOKS_ENCRYPTION_KEYS = env_encryption_keys("WEBHOOKS_ENCRYPTION_KEYS")
+if not WEBHOOKS_ENCRYPTION_KEYS:
+    if not DEBUG:
+        raise ImproperlyConfigured("WEBHOOKS_ENCRYPTION_KEYS is not set. Set it to 'id:base64' of 32 random bytes.")
+    WEBHOOKS_ENCRYPTION_KEYS = [("insecure", b"insecure development key 32 byte")]
+WEBHOOKS_TRANSPORT = env_choice("WEBHOOKS_TRANSPORT", "curl", ("curl", "requests"))
+WEBHOOKS_PUBLIC_URL = env_str("WEBHOOKS_PUBLIC_URL").rstrip("/")
+WEBHOOKS_TRUSTED_PROXIES = env_networks("WEBHOOKS_TRUSTED_PROXIES")
+WEBHOOKS_DNS_SERVERS = env_list("WEBHOOKS_DNS_SERVERS")
+"""Name servers (`ip` or `ip:port`) instead of the machine's own."""
+WEBHOOKS_CA_FILE = env_str("WEBHOOKS_CA_FILE")
+"""PEM file of authorities that endpoints' certificates may come from, instead of the usual ones."""
+WEBHOOKS_MAX_IN_FLIGHT = env_int("WEBHOOKS_MAX_IN_FLIGHT", 2048, low=16, high=20000)
+"""C of the design: requests that one dispatcher has in the air at once."""
+WEBHOOKS_DISPATCHERS = env_int("WEBHOOKS_DISPATCHERS", 1, low=1, high=64)
+"""Dispatchers wanted alive at once while there is work; each needs a process of the dispatch worker."""
+WEBHOOKS_WEB_PORT = env_int("WEBHOOKS_WEB_PORT", 8000, low=1, high=65535)
+"""The port that the platform itself listens on: never a destination of deliveries on its own machine."""
+WEBHOOKS_API_RATE_LIMIT = env_int("WEBHOOKS_API_RATE_LIMIT", 0, low=0, high=1_000_000)
+"""Requests per minute for each API key; 0 is none."""
+WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
+WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")
