@@ -1,0 +1,576 @@
+"""The transport of the hot path: libcurl, thousands of requests in the air on one thread.
+
+libcurl says which sockets it waits for and when it wants to be woken; an epoll of our own does the waiting, together
+with the resolver's sockets and the caller's. (`perform` and `select` look at every transfer each time: two thousand
+hanging ones make them fifty times slower.)
+
+libcurl never looks a name up. Each transfer is told the address to connect to (`CONNECT_TO`), which is part of what
+its connection pool is keyed on, beside host name and port; so a connection is used again only for the same name at the
+same address, and nothing that one transfer was told is remembered for another. Certificate check, SNI and Host stay on
+the name. The socket-open callback then judges the address that is really about to be connected to.
+"""
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import certifi
+import pycurl
+
+from deliveries.pipeline.address_guard import AddressGuard
+from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.resolver import Resolver
+from deliveries.pipeline.routes import Route, Router
+from deliveries.pipeline.transport import (
+    CONNECT_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    Answer,
+    OutgoingRequest,
+)
+
+IDLE_SECONDS = 60
+"""A connection unused for longer is closed instead of used again; receivers give up on theirs after about a minute."""
+
+FIRST_ADDRESS_SECONDS = 3.0
+"""For connecting, while the name has another address to try."""
+
+EVENTS_PER_WAIT = 512
+"""Sockets looked at in one go. More only lets the first answers wait for the last."""
+
+SMALL_BODY_BYTES = 8 * 1024
+"""A spare handle may keep the last body up to this size; larger ones are let go at once."""
+
+EXPECT_BYTES = 1024 * 1024
+"""From this size on libcurl asks for permission first (`Expect: 100-continue`), which receivers rarely answer."""
+
+# Headers that libcurl would add of its own accord. A line without a value suppresses its own and hides none of ours.
+_SUPPRESSED = ["Accept:", "Content-Type:"]
+_SUPPRESSED_FOR_LARGE = [*_SUPPRESSED, "Expect:"]
+
+# What `getinfo(OS_ERRNO)` says when it is our machine that has nothing left.
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+# libcurl's error numbers that pycurl has no name for, or one that misleads.
+_E_WEIRD_SERVER_REPLY = 8
+_E_TOO_LARGE = 100
+
+_PROTOCOL_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY, _E_TOO_LARGE})
+_PLATFORM_ERRORS = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE})
+_TLS_ERRORS = frozenset(
+    {
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_SSL_ISSUER_ERROR,
+        pycurl.E_SSL_INVALIDCERTSTATUS,
+        pycurl.E_SSL_PINNEDPUBKEYNOTMATCH,
+        pycurl.E_USE_SSL_FAILED,
+        pycurl.E_SSL_SHUTDOWN_FAILED,
+    }
+)
+
+# OpenSSL's verdicts on a certificate (x509_vfy.h) that a customer can act upon.
+_CERTIFICATE_FAULTS = {
+    9: "The certificate is not valid yet.",
+    10: "The certificate has expired.",
+    18: "The certificate is signed by itself.",
+    19: "The certificate chain ends in an authority that is not trusted.",
+    20: "The certificate's issuer is not trusted, or an intermediate certificate is missing.",
+    21: "The certificate's issuer is not trusted, or an intermediate certificate is missing.",
+    62: "The certificate is not valid for this host name.",
+}
+
+
+class CurlTransport:
+    def __init__(
+        self, *, guard: AddressGuard, dns_servers: Sequence[str], verify_ca: str | None, max_connections: int
+    ) -> None:
+        self._guard = guard
+        self._verify_ca = verify_ca or certifi.where()
+        self._resolver = Resolver(servers=dns_servers)
+        self._router = Router(guard=guard, resolver=self._resolver)
+        self._epoll = select.epoll()
+        self._epoll.register(self._resolver.fileno(), select.EPOLLIN)
+        self._watched: set[int] = set()
+        self._sockets: dict[int, int] = {}
+        self._curl_due_at: float | None = None
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
+        self._max_spare = max_connections
+        self._spare: list[_Transfer] = []
+        # Both in the order of starting: the first is the oldest.
+        self._sending: dict[pycurl.Curl, _Transfer] = {}
+        self._resolving: dict[_Resolving, None] = {}
+        self._answers: list[Answer] = []
+
+    def start(self, request: OutgoingRequest) -> None:
+        now = time.monotonic()
+        route = self._router.known(request.destination, now)
+        if route is None:
+            resolving = _Resolving(request, time.time())
+            self._resolving[resolving] = None
+            self._router.ask(request.destination, resolving, now)
+        else:
+            self._begin(request, route, time.time(), None)
+
+    def poll(self, timeout: float) -> list[Answer]:
+        now = time.monotonic()
+        deadline = now + timeout
+        while True:
+            is_woken = self._turn(0.0 if self._answers else deadline - now)
+            now = time.monotonic()
+            if self._answers or is_woken or now >= deadline:
+                answers, self._answers = self._answers, []
+                return answers
+
+    def watch(self, fd: int) -> None:
+        self._watched.add(fd)
+        self._epoll.register(fd, select.EPOLLIN)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._sending) + len(self._resolving) + len(self._answers)
+
+    def oldest_started(self) -> float | None:
+        sending = next(iter(self._sending.values()), None)
+        resolving = next(iter(self._resolving), None)
+        return min((oldest.started_at for oldest in (sending, resolving) if oldest is not None), default=None)
+
+    def abort_all(self) -> list[Any]:
+        tags = [resolving.request.tag for resolving in self._resolving]
+        tags += [answer.tag for answer in self._answers]
+        self._router.forget_all()
+        self._resolving.clear()
+        self._answers.clear()
+        for curl, transfer in self._sending.items():
+            tags.append(transfer.request.tag)
+            self._multi.remove_handle(curl)
+            curl.close()
+        self._sending.clear()
+        return tags
+
+    def close(self) -> None:
+        self.abort_all()
+        for transfer in self._spare:
+            transfer.curl.close()
+        self._spare.clear()
+        self._multi.close()
+        self._resolver.close()
+        self._epoll.close()
+
+    # One turn of the loop
+
+    def _turn(self, seconds: float) -> bool:
+        """Wait no longer than that for one round of events. True: a watched descriptor is readable."""
+        now = time.monotonic()
+        if self._curl_due_at is not None and self._curl_due_at <= now:
+            self._let_curl_look_at_the_clock()
+            # What was just begun may have ended at once, and wants no waiting.
+            self._collect()
+            now = time.monotonic()
+        wait = 0.0 if self._answers else seconds
+        if self._curl_due_at is not None:
+            wait = min(wait, self._curl_due_at - now)
+        if self._resolving:
+            resolver_wait = self._resolver.due_in(now)
+            if resolver_wait is not None:
+                wait = min(wait, resolver_wait)
+
+        is_woken = False
+        socket_action = self._multi.socket_action
+        for fd, events in self._epoll.poll(max(0.0, wait), EVENTS_PER_WAIT):
+            if fd in self._sockets:
+                # Errors and hang-ups are for libcurl to find when it reads.
+                readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
+                socket_action(fd, readable | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0))
+            elif fd in self._watched:
+                is_woken = True
+        if self._resolving:
+            self._take_routes()
+        self._collect()
+        return is_woken
+
+    def _let_curl_look_at_the_clock(self) -> None:
+        self._curl_due_at = None
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _take_routes(self) -> None:
+        for resolving, route, seconds in self._router.advance(time.monotonic()):
+            if self._resolving.pop(resolving, _ABSENT) is not _ABSENT:
+                self._begin(resolving.request, route, resolving.started_at, seconds)
+
+    def _collect(self) -> None:
+        while True:
+            queued, succeeded, failed = self._multi.info_read(EVENTS_PER_WAIT)
+            for curl in succeeded:
+                self._end(self._sending[curl], None)
+            for curl, number, _ in failed:
+                self._end(self._sending[curl], number)
+            if not queued:
+                break
+
+    def _on_socket(self, event: int, fd: int, multi: pycurl.CurlMulti, data: object) -> None:
+        if event == pycurl.POLL_REMOVE:
+            if self._sockets.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
+            return
+        events = _EPOLL_EVENTS[event]
+        if fd in self._sockets:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._sockets[fd] = events
+
+    def _on_timer(self, milliseconds: int) -> None:
+        # libcurl must not be called from here, so even "at once" is only noted.
+        self._curl_due_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+    # A request, from its route to its answer
+
+    def _begin(self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None) -> None:
+        if route.failure is not None:
+            dns_ms = None if dns_seconds is None else dns_seconds * 1000
+            self._answers.append(
+                Answer(
+                    tag=request.tag,
+                    failure=route.failure,
+                    detail=route.detail,
+                    is_platform_fault=route.is_platform_fault,
+                    status_code=None,
+                    response_headers=b"",
+                    response_body=b"",
+                    is_truncated=False,
+                    remote_ip=None,
+                    started_at=started_at,
+                    duration_ms=dns_ms or 0.0,
+                    dns_ms=dns_ms,
+                    connect_ms=None,
+                    tls_ms=None,
+                    first_byte_ms=None,
+                    is_new_connection=False,
+                )
+            )
+            return
+        transfer = self._spare.pop() if self._spare else _Transfer(self._guard, self._verify_ca)
+        transfer.begin(request, route, started_at, dns_seconds)
+        self._send(transfer)
+
+    def _send(self, transfer: "_Transfer") -> None:
+        transfer.prepare()
+        self._sending[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+
+    def _end(self, transfer: "_Transfer", number: int | None) -> None:
+        del self._sending[transfer.curl]
+        self._multi.remove_handle(transfer.curl)
+        if number is not None and transfer.may_try_next_address(number):
+            self._router.put_last(transfer.request.destination, transfer.address)
+            transfer.turn_to_next_address()
+            self._send(transfer)
+            return
+        self._answers.append(transfer.answer(number))
+        if len(self._spare) < self._max_spare:
+            transfer.let_go()
+            self._spare.append(transfer)
+        else:
+            transfer.curl.close()
+
+
+_ABSENT = object()
+
+_EPOLL_EVENTS = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+
+
+class _Resolving:
+    """A request whose host is being looked up."""
+
+    __slots__ = ("request", "started_at")
+
+    def __init__(self, request: OutgoingRequest, started_at: float) -> None:
+        self.request = request
+        self.started_at = started_at
+
+
+class _Transfer:
+    """One easy handle and the request that it carries at the moment.
+
+    Handles are used again, and each remembers what it was told last: only what differs is set.
+    """
+
+    __slots__ = (
+        "curl",
+        "_guard",
+        "request",
+        "started_at",
+        "address",
+        "_addresses",
+        "_began_at",
+        "_dns_seconds",
+        "_headers",
+        "_header_bytes",
+        "_is_header_too_large",
+        "_body",
+        "_body_bytes",
+        "_is_truncated",
+        "_refusal",
+        "_is_out_of_resources",
+        "_url_set",
+        "_address_set",
+        "_method_set",
+        "_timeout_set",
+        "_connect_timeout_set",
+    )
+
+    def __init__(self, guard: AddressGuard, verify_ca: str) -> None:
+        self._guard = guard
+        self._url_set = ""
+        self._address_set = ""
+        self._method_set = ""
+        self._timeout_set = -1
+        self._connect_timeout_set = -1
+        self.curl = curl = pycurl.Curl()
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.PROXY, "")
+        curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.REDIR_PROTOCOLS, 0)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
+        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl.setopt(pycurl.HTTP09_ALLOWED, 0)
+        curl.setopt(pycurl.PATH_AS_IS, 1)
+        curl.setopt(pycurl.USERAGENT, "")
+        curl.setopt(pycurl.SSL_VERIFYPEER, 1)
+        curl.setopt(pycurl.SSL_VERIFYHOST, 2)
+        curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        curl.setopt(pycurl.CAINFO, verify_ca)
+        curl.setopt(pycurl.MAXAGE_CONN, IDLE_SECONDS)
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open_socket)
+        curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
+
+    def begin(self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None) -> None:
+        self.request = request
+        self.started_at = started_at
+        self._addresses = route.addresses
+        self.address = route.addresses[0]
+        self._began_at = time.monotonic()
+        self._dns_seconds = dns_seconds
+
+    def may_try_next_address(self, number: int) -> bool:
+        """Nothing was sent yet, there is another address, and time left for it."""
+        return (
+            len(self._addresses) > 1
+            and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT)
+            and not self._is_out_of_resources
+            and self.curl.getinfo(pycurl.CONNECT_TIME) == 0.0
+            and self._seconds_left() > 0.0
+        )
+
+    def turn_to_next_address(self) -> None:
+        self._addresses = self._addresses[1:]
+        self.address = self._addresses[0]
+
+    def prepare(self) -> None:
+        """Tell the handle what to send, where, and how long it may take."""
+        self._headers: list[bytes] = []
+        self._header_bytes = 0
+        self._is_header_too_large = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._is_truncated = False
+        self._refusal: str | None = None
+        self._is_out_of_resources = False
+
+        request = self.request
+        destination = request.destination
+        setopt = self.curl.setopt
+
+        url = destination.url
+        if request.query:
+            url = f"{url}{'&' if '?' in url else '?'}{request.query}"
+        if url != self._url_set:
+            setopt(pycurl.URL, url)
+            self._url_set = url
+        if self.address != self._address_set:
+            setopt(pycurl.CONNECT_TO, [f"::[{self.address}]:" if ":" in self.address else f"::{self.address}:"])
+            self._address_set = self.address
+
+        body = request.body
+        if request.method != self._method_set:
+            self._set_method(request.method)
+        if request.method != "GET":
+            setopt(pycurl.POSTFIELDS, body)
+        setopt(
+            pycurl.HTTPHEADER,
+            _sendable(request.headers) + (_SUPPRESSED if len(body) < EXPECT_BYTES else _SUPPRESSED_FOR_LARGE),
+        )
+
+        seconds = destination.timeout_seconds
+        connect_seconds = CONNECT_SECONDS
+        if len(self._addresses) > 1:
+            seconds = self._seconds_left()
+            connect_seconds = min(FIRST_ADDRESS_SECONDS, seconds / 2)
+        timeout = max(1, int(seconds * 1000))
+        if timeout != self._timeout_set:
+            setopt(pycurl.TIMEOUT_MS, timeout)
+            self._timeout_set = timeout
+        connect_timeout = max(1, int(min(seconds, connect_seconds) * 1000))
+        if connect_timeout != self._connect_timeout_set:
+            setopt(pycurl.CONNECTTIMEOUT_MS, connect_timeout)
+            self._connect_timeout_set = connect_timeout
+
+    def answer(self, number: int | None) -> Answer:
+        getinfo = self.curl.getinfo
+        failure, detail, is_platform_fault = (None, "", False) if number is None else self._failure(number)
+        total = getinfo(pycurl.TOTAL_TIME)
+        is_new_connection = getinfo(pycurl.NUM_CONNECTS) > 0
+        connected = getinfo(pycurl.CONNECT_TIME) if is_new_connection else 0.0
+        secured = getinfo(pycurl.APPCONNECT_TIME) if is_new_connection else 0.0
+        first_byte = getinfo(pycurl.STARTTRANSFER_TIME) if self._headers else 0.0
+        dns_seconds = self._dns_seconds
+        return Answer(
+            tag=self.request.tag,
+            failure=failure,
+            detail=detail,
+            is_platform_fault=is_platform_fault,
+            status_code=getinfo(pycurl.RESPONSE_CODE) or None,
+            response_headers=b"".join(self._headers),
+            response_body=b"".join(self._body),
+            is_truncated=self._is_truncated,
+            remote_ip=None if self._refusal is not None else self.address,
+            started_at=self.started_at,
+            duration_ms=(total + (dns_seconds or 0.0)) * 1000,
+            dns_ms=None if dns_seconds is None else dns_seconds * 1000,
+            connect_ms=connected * 1000 if connected else None,
+            tls_ms=(secured - connected) * 1000 if secured else None,
+            first_byte_ms=(first_byte - getinfo(pycurl.PRETRANSFER_TIME)) * 1000 if first_byte else None,
+            is_new_connection=is_new_connection,
+        )
+
+    def let_go(self) -> None:
+        """Keep nothing large alive until the handle is used again."""
+        if len(self.request.body) > SMALL_BODY_BYTES:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")
+        del self.request
+        self._headers = []
+        self._body = []
+
+    def _seconds_left(self) -> float:
+        return self.request.destination.timeout_seconds - (time.monotonic() - self._began_at)
+
+    def _set_method(self, method: str) -> None:
+        match method:
+            case "GET":
+                self.curl.setopt(pycurl.HTTPGET, 1)
+                self.curl.unsetopt(pycurl.CUSTOMREQUEST)
+            case "POST":
+                self.curl.setopt(pycurl.POST, 1)
+                self.curl.unsetopt(pycurl.CUSTOMREQUEST)
+            case _:
+                self.curl.setopt(pycurl.POST, 1)
+                self.curl.setopt(pycurl.CUSTOMREQUEST, method)
+        self._method_set = method
+
+    def _failure(self, number: int) -> tuple[Outcome | None, str, bool]:
+        """The outcome of libcurl's error, our words for it, and whether it is our own machine's fault."""
+        getinfo = self.curl.getinfo
+        os_errno = getinfo(pycurl.OS_ERRNO)
+        if self._is_out_of_resources or number in _PLATFORM_ERRORS:
+            return Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", True
+        if self._refusal is not None:
+            return Outcome.ADDRESS_BLOCKED, self._refusal, False
+        if self._is_header_too_large:
+            return Outcome.PROTOCOL_ERROR, "The headers of the answer are too large.", False
+        if self._is_truncated:
+            return None, "", False
+        if number == pycurl.E_OPERATION_TIMEDOUT:
+            return Outcome.TIMEOUT, self._where_time_ran_out(), False
+        if number in _TLS_ERRORS:
+            verdict = getinfo(pycurl.SSL_VERIFYRESULT)
+            return Outcome.TLS_FAILED, _CERTIFICATE_FAULTS.get(verdict, _other_tls_fault(number)), False
+        if number in _PROTOCOL_ERRORS:
+            return Outcome.PROTOCOL_ERROR, "What came back is not HTTP.", False
+        if number == pycurl.E_COULDNT_CONNECT:
+            if os_errno in _OUT_OF_RESOURCES:
+                return Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", True
+            if os_errno == errno.ECONNREFUSED:
+                return Outcome.CONNECTION_FAILED, "The connection was refused.", False
+            return Outcome.CONNECTION_FAILED, "The host could not be reached.", False
+        if number == pycurl.E_GOT_NOTHING:
+            return Outcome.CONNECTION_FAILED, "The connection was closed without an answer.", False
+        if number == pycurl.E_PARTIAL_FILE:
+            return Outcome.CONNECTION_FAILED, "The connection was closed in the middle of the answer.", False
+        if number in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR):
+            return Outcome.CONNECTION_FAILED, "The connection was reset.", False
+        return Outcome.PROTOCOL_ERROR, "The answer could not be understood.", False
+
+    def _where_time_ran_out(self) -> str:
+        if self.curl.getinfo(pycurl.PRETRANSFER_TIME) == 0.0:
+            return "No connection was made in time."
+        if self._headers or self._body:
+            return "The answer was not complete in time."
+        return "No answer came in time."
+
+    # Called by libcurl
+
+    def _on_open_socket(self, purpose: int, address: tuple[int, int, int, tuple[Any, ...]]) -> socket.socket | int:
+        family, kind, protocol, (host, port, *_) = address
+        self._refusal = self._guard.refusal(host, port)
+        if self._refusal is not None:
+            return int(pycurl.SOCKET_BAD)
+        try:
+            return socket.socket(family, kind, protocol)
+        except OSError as error:
+            self._is_out_of_resources = error.errno in _OUT_OF_RESOURCES
+            return int(pycurl.SOCKET_BAD)
+
+    def _on_header(self, line: bytes) -> int | None:
+        self._headers.append(line)
+        self._header_bytes += len(line)
+        if self._header_bytes <= MAX_HEADER_BYTES and len(self._headers) <= MAX_HEADERS:
+            return None
+        self._headers.pop()
+        self._is_header_too_large = True
+        return -1
+
+    def _on_body(self, chunk: bytes) -> int | None:
+        self._body_bytes += len(chunk)
+        if self._body_bytes <= MAX_BODY_BYTES:
+            self._body.append(chunk)
+            return None
+        self._body.append(chunk[: MAX_BODY_BYTES - self._body_bytes])
+        self._is_truncated = True
+        return -1
+
+
+def _other_tls_fault(number: int) -> str:
+    if number == pycurl.E_PEER_FAILED_VERIFICATION:
+        return "The certificate is not valid for this host name."
+    return "The TLS handshake failed."
+
+
+def _sendable(headers: list[str]) -> list[Any]:
+    """The lines in the form in which libcurl sends each of them as it is."""
+    text = "".join(headers)
+    if text.isascii() and text.isprintable() and not any(line.endswith((":", ": ")) for line in headers):
+        return headers
+    lines = []
+    for line in headers:
+        name, _, value = line.partition(":")
+        value = value.strip()
+        # Line breaks would begin another header. `validation` refuses them; what slips through must not be sent.
+        line = f"{name}: {value}" if value else f"{name};"
+        lines.append("".join(character for character in line if character >= " " or character == "\t").encode())
+    return lines
