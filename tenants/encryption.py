@@ -1,7 +1,7 @@
 """Secrets at rest: AES-256-GCM under the keys of `WEBHOOKS_ENCRYPTION_KEYS`.
 
-A token names the key that made it, so keys can be rotated. It is bound to its `context` (tenant, row, purpose), so that a
-ciphertext copied to another row does not open there.
+A token names the key that made it, so keys can be rotated. It is bound to its `context` (tenant, row, purpose), so
+that a ciphertext copied to another row does not open there.
 
 Token: 1 byte version, 1 byte length of the key's id, the id, 12 bytes nonce, ciphertext with its 16-byte tag.
 """
@@ -23,7 +23,7 @@ class DecryptionFailed(Exception):
 
 
 def encrypt(plain: bytes, *, context: bytes) -> bytes:
-    """Encrypt under the first key. `context`, needed again to decrypt: `b"|".join([tenant.bytes, row.bytes, b"what"])`."""
+    """Encrypt under the first key. `context`, needed again to decrypt: `b"|".join([tenant.bytes, row.bytes, what])`."""
     key_id, key = settings.WEBHOOKS_ENCRYPTION_KEYS[0]
     name = key_id.encode()
     nonce = os.urandom(_NONCE_BYTES)
@@ -32,7 +32,6 @@ def encrypt(plain: bytes, *, context: bytes) -> bytes:
 
 def decrypt(token: bytes, *, context: bytes) -> bytes:
     """Raises DecryptionFailed, whose message names a key's id at most, never anything secret."""
-    token = bytes(token)
     key_id = key_id_of(token)
     key = dict(settings.WEBHOOKS_ENCRYPTION_KEYS).get(key_id)
     if key is None:
@@ -47,7 +46,6 @@ def decrypt(token: bytes, *, context: bytes) -> bytes:
 
 def key_id_of(token: bytes) -> str:
     """Which key made the token; rotation re-encrypts those whose key is not the first one."""
-    token = bytes(token)
     if len(token) < 2 or token[0] != _VERSION or len(token) < 2 + token[1] + _NONCE_BYTES + _TAG_BYTES:
         raise DecryptionFailed("not a token of this module")
     try:

@@ -48,7 +48,9 @@ class SuccessStatuses:
             elif re.fullmatch(r"[2-5][0-9]{2}", entry, re.ASCII):
                 codes.add(int(entry))
             else:
-                raise ValueError(f"{entry!r} is neither a class such as 2xx nor a status code from 200 to 599")
+                raise ValueError(
+                    f"{entry!r} is neither a class such as 2xx nor a status code from 200 to 599"
+                )
         return cls(frozenset(codes))
 
 
@@ -106,7 +108,9 @@ def retry_after_seconds(status_code: int, headers: bytes, now: datetime) -> int 
     if re.fullmatch(r"[0-9]+", text, re.ASCII):
         digits = text.lstrip("0")
         # More digits than the cap has need no arithmetic.
-        return MAX_RETRY_AFTER_SECONDS if len(digits) > 5 else min(int(digits or "0"), MAX_RETRY_AFTER_SECONDS)
+        return (
+            MAX_RETRY_AFTER_SECONDS if len(digits) > 5 else min(int(digits or "0"), MAX_RETRY_AFTER_SECONDS)
+        )
     try:
         at = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -140,10 +144,10 @@ def _sentence(outcome: Outcome, status_code: int | None) -> str:
             return "The endpoint did not answer in time; answer first and do the work afterwards."
         case Outcome.DNS_FAILED:
             return (
-                "The host name of the endpoint could not be resolved; check the URL and the DNS records of its domain."
+                "The endpoint's host name could not be resolved; check the URL and its domain's DNS records."
             )
         case Outcome.CONNECTION_FAILED:
-            return "No connection to the endpoint could be made or kept; check that it runs and that its firewall lets us in."
+            return "No connection to the endpoint could be made or kept; check that it runs and its firewall lets us in."
         case Outcome.TLS_FAILED:
             return (
                 "The secure connection to the endpoint failed; check that its certificate is valid for the host name, "
@@ -152,15 +156,17 @@ def _sentence(outcome: Outcome, status_code: int | None) -> str:
         case Outcome.ADDRESS_BLOCKED:
             return "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
         case Outcome.PROTOCOL_ERROR:
-            return (
-                "What came back is no valid HTTP answer, or its headers are too large; check what listens at the URL."
-            )
+            return "What came back is no valid HTTP answer, or its headers are too large; check what listens at the URL."
         case Outcome.REQUEST_TOO_LARGE:
-            return "The payload does not fit into the query string of a GET request; use POST for this endpoint."
+            return (
+                "The payload does not fit into the query string of a GET request; use POST for this endpoint."
+            )
         case Outcome.TRANSFORMATION_FAILED:
             return "The subscription's transformation failed on this event, so nothing was sent; correct it and replay."
         case Outcome.CREDENTIALS_FAILED:
-            return "The endpoint's credentials could not be obtained, so nothing was sent; check its authentication settings."
+            return (
+                "The endpoint's credentials could not be had, so nothing was sent; check its authentication."
+            )
         case Outcome.PROXY_FAILED:
             return "The proxy on the way to the endpoint failed or refused; check the proxy settings."
         case Outcome.INTERNAL_ERROR:
@@ -174,7 +180,9 @@ def _advice(status_code: int | None) -> str:
         case None:
             return "."
         case 401 | 403 | 407:
-            return "; it refuses us: check its authentication, or the secret with which it verifies signatures."
+            return (
+                "; it refuses us: check its authentication, or the secret with which it verifies signatures."
+            )
         case 404 | 405:
             return "; check the URL and the method of the endpoint."
         case 410:

@@ -68,9 +68,3 @@ def test_without_its_key_a_token_stays_shut_and_says_which_key_is_missing(settin
 
     with pytest.raises(DecryptionFailed, match=r"^no encryption key 'old' in the settings$"):
         decrypt(token, context=CONTEXT)
-
-
-def test_a_memoryview_from_the_database_opens() -> None:
-    token = encrypt(b"secret", context=CONTEXT)
-
-    assert decrypt(memoryview(token), context=CONTEXT) == b"secret"

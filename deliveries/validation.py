@@ -1,0 +1,714 @@
+"""What a value must look like, for API, portal forms and imports alike. Pure: no database, no clock, no network.
+
+Each function takes what a client sent, of whatever type, and returns the cleaned value or raises `Invalid`. It does not
+know the field's name: the caller adds it, best by `Collector`, which names every wrong field at once.
+Whether a value fits what else exists (a name that is taken, a limit of the tenant) is for the services to decide.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, unquote_plus
+
+import idna
+
+from deliveries.pipeline.address_guard import AddressGuard, literal_host
+from deliveries.pipeline.outcome import SuccessStatuses
+
+T = TypeVar("T")
+
+
+class WrongField(NamedTuple):
+    """One entry of `errors` in the API's problem document."""
+
+    field: str
+    """Dotted path. Empty: the whole."""
+    code: str
+    message: str
+
+
+class InvalidContent(ValueError):
+    """Something well-formed with wrong content. Holds every wrong field."""
+
+    def __init__(self, errors: Iterable[WrongField]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{error.field or 'content'}: {error.message}" for error in self.errors))
+
+
+class Invalid(InvalidContent):
+    """One value is wrong. Paths in `errors` are relative to the value; most often there is one, and it is empty."""
+
+    def __init__(self, code: str, message: str, *, at: str = "") -> None:
+        super().__init__([WrongField(at, code, message)])
+        self.code = code
+        self.message = message
+
+    @classmethod
+    def of_parts(cls, errors: list[WrongField]) -> "Invalid":
+        """Several parts of one value (entries of a list, keys of an object) are wrong."""
+        invalid = cls(errors[0].code, errors[0].message)
+        InvalidContent.__init__(invalid, errors)
+        return invalid
+
+
+def join_path(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+class Collector:
+    """Gathers what is wrong with many fields.
+
+    wrong = Collector()
+    url = wrong.check("url", lambda value: validation.url(value, guard), body["url"])
+    wrong.done()  # raises InvalidContent, if anything was
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[WrongField] = []
+
+    def check(self, field: str, rule: Callable[[object], T], value: object) -> T | None:
+        """The cleaned value, or None if it is wrong; then `done` will raise."""
+        try:
+            return rule(value)
+        except InvalidContent as invalid:
+            self.errors += [error._replace(field=join_path(field, error.field)) for error in invalid.errors]
+            return None
+
+    def add(self, field: str, code: str, message: str) -> None:
+        self.errors.append(WrongField(field, code, message))
+
+    def done(self) -> None:
+        if self.errors:
+            raise InvalidContent(self.errors)
+
+
+# --- plain values -----------------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def text(value: object, *, low: int = 0, high: int, is_multiline: bool = False) -> str:
+    """A text of `low` to `high` characters, without control characters; line breaks and tabs if multi-line."""
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text.")
+    if low and not value:
+        raise Invalid("blank", "Must not be empty.")
+    if len(value) < low:
+        raise Invalid("too_short", f"Must have at least {low} characters.")
+    if len(value) > high:
+        raise Invalid("too_long", f"Must have at most {high} characters.")
+    if (_CONTROL_BUT_LINES if is_multiline else _CONTROL).search(value):
+        raise Invalid("invalid_characters", "Must not contain control characters.")
+    if _SURROGATE.search(value):
+        raise Invalid("invalid_characters", "Must not contain lone surrogates.")
+    return value
+
+
+def name(value: object) -> str:
+    """What people call something: one line that is not blank."""
+    cleaned = text(value, low=1, high=200).strip()
+    if not cleaned:
+        raise Invalid("blank", "Must not be empty.")
+    return cleaned
+
+
+def description(value: object) -> str:
+    return text(value, high=2000, is_multiline=True)
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid("invalid_type", "Must be true or false.")
+    return value
+
+
+def whole_number(value: object, *, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Invalid("invalid_type", "Must be a whole number.")
+    return int(_in_range(value, low, high))
+
+
+def number(value: object, *, low: float, high: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        raise Invalid("invalid_type", "Must be a number.")
+    return float(_in_range(value, low, high))
+
+
+def _in_range(value: float, low: float, high: float) -> float:
+    if value < low:
+        raise Invalid("too_small", f"Must be at least {low}.")
+    if value > high:
+        raise Invalid("too_large", f"Must be at most {high}.")
+    return value
+
+
+def choice(value: object, choices: Iterable[str]) -> str:
+    known = list(choices)
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text.")
+    if value not in known:
+        raise Invalid("invalid_choice", f"Must be one of: {', '.join(known)}.")
+    return value
+
+
+def list_of(value: object, rule: Callable[[object], T], *, low: int = 0, high: int) -> list[T]:
+    """A list whose entries all keep the rule. Entries that repeat an earlier one are dropped."""
+    if not isinstance(value, list):
+        raise Invalid("invalid_type", "Must be a list.")
+    if len(value) < low:
+        raise Invalid("too_short", f"Must have at least {low} entr{'y' if low == 1 else 'ies'}.")
+    if len(value) > high:
+        raise Invalid("too_long", f"Must have at most {high} entries.")
+    return list(dict.fromkeys(_all(value, rule)))
+
+
+def _all(values: list[object], rule: Callable[[object], T]) -> list[T]:
+    collector = Collector()
+    cleaned = [collector.check(str(index), rule, value) for index, value in enumerate(values)]
+    if collector.errors:
+        raise Invalid.of_parts(collector.errors)
+    return [value for value in cleaned if value is not None]
+
+
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+
+
+def moment(value: object) -> datetime:
+    """An RFC 3339 time with its zone, in UTC. Digits after the sixth of a fraction are cut."""
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a time, as a text.")
+    if _RFC_3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise Invalid("invalid_time", "Must be an RFC 3339 time with its zone, such as 2026-03-01T12:00:00Z.")
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+_SLUG = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
+_UID = re.compile(r"[A-Za-z0-9._:@-]{1,255}", re.ASCII)
+_CHANNEL = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
+MAX_EVENT_TYPE_LENGTH = 128
+
+OPERATIONAL_PREFIXES = ("endpoint.", "delivery.", "webhook.")
+"""Event types of the platform's own. `*` does not mean them, and no catalogue may have them."""
+RESERVED_EVENT_TYPES = frozenset({"openapi.json", "import"})
+"""They are paths below `/event-types/`."""
+
+
+def slug(value: object) -> str:
+    return _matching(value, _SLUG, high=63, says="Must be 1 to 63 of the characters a-z, 0-9 and -.")
+
+
+def uid(value: object) -> str:
+    cleaned = _matching(
+        value, _UID, high=255, says="Must be 1 to 255 of the characters A-Z, a-z, 0-9, . _ : @ and -."
+    )
+    if cleaned.startswith("ep_"):
+        raise Invalid("reserved", "Must not begin with ep_, as ids do.")
+    if cleaned in {".", ".."}:
+        # Clients and proxies resolve them away in a path.
+        raise Invalid("reserved", "Must not be a dot segment.")
+    return cleaned
+
+
+def channel(value: object) -> str:
+    return _matching(
+        value, _CHANNEL, high=128, says="Must be 1 to 128 of the characters A-Z, a-z, 0-9, . _ : and -."
+    )
+
+
+MAX_CHANNELS = 10
+
+
+def event_channels(value: object) -> list[str]:
+    """The channels of an event; none is fine."""
+    return list_of(value, channel, high=MAX_CHANNELS)
+
+
+def endpoint_channels(value: object) -> list[str] | None:
+    """The channels of an endpoint: None means all, and an empty list would mean never."""
+    return None if value is None else list_of(value, channel, low=1, high=MAX_CHANNELS)
+
+
+def event_type_name(value: object) -> str:
+    return _matching(
+        value,
+        _EVENT_TYPE,
+        high=MAX_EVENT_TYPE_LENGTH,
+        says="Must be segments of A-Z, a-z, 0-9, _ and -, joined by dots.",
+    )
+
+
+def catalogue_event_type_name(value: object) -> str:
+    """A name that a catalogue may have: not one of the platform's own."""
+    cleaned = event_type_name(value)
+    if cleaned in RESERVED_EVENT_TYPES or cleaned.startswith(OPERATIONAL_PREFIXES):
+        raise Invalid("reserved", f"The name {cleaned} is reserved for the platform.")
+    return cleaned
+
+
+def pattern(value: object) -> str:
+    """What a subscription listens to: an event type, `*`, or `<segments>.*`."""
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text.")
+    if len(value) > MAX_EVENT_TYPE_LENGTH:
+        raise Invalid("too_long", f"Must have at most {MAX_EVENT_TYPE_LENGTH} characters.")
+    if value != "*" and not _EVENT_TYPE.fullmatch(value.removesuffix(".*")):
+        raise Invalid(
+            "invalid_pattern", "Must be an event type, or * alone or as the last segment, such as order.*."
+        )
+    return value
+
+
+MAX_PATTERNS = 1000
+"""A bound against nonsense; how many subscriptions an endpoint may have is a limit of its tenant."""
+
+
+def patterns(value: object) -> list[str]:
+    return list_of(value, pattern, high=MAX_PATTERNS)
+
+
+def is_wildcard(pattern: str) -> bool:
+    return pattern == "*" or pattern.endswith(".*")
+
+
+def pattern_matches(pattern: str, event_type: str) -> bool:
+    """`order.*` matches `order.created` and `order.line.added`, neither `order` nor `orders.created`.
+
+    `*` matches all but the platform's own operational types; those reach only patterns that name them.
+    """
+    if pattern == "*":
+        return not event_type.startswith(OPERATIONAL_PREFIXES)
+    if pattern.endswith(".*"):
+        return event_type.startswith(pattern[:-1])
+    return pattern == event_type
+
+
+def ordering_key(value: object) -> str:
+    cleaned = text(value, low=1, high=128)
+    if not cleaned.isprintable():
+        raise Invalid("invalid_characters", "Must have printable characters only.")
+    return cleaned
+
+
+_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+
+
+def idempotency_key(value: object) -> str:
+    return _matching(value, _IDEMPOTENCY_KEY, high=255, says="Must be 1 to 255 printable ASCII characters.")
+
+
+def _matching(value: object, grammar: re.Pattern[str], *, high: int, says: str) -> str:
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text.")
+    if not value:
+        raise Invalid("blank", "Must not be empty.")
+    if len(value) > high:
+        raise Invalid("too_long", f"Must have at most {high} characters.")
+    if not grammar.fullmatch(value):
+        raise Invalid("invalid", says)
+    return value
+
+
+# --- settings of an endpoint ------------------------------------------------------------------------------------------
+
+METHODS = ("POST", "PUT", "GET")
+FORMATS = ("standard", "raw", "cloudevents", "xml", "form")
+SIGNATURE_SCHEMES = ("hmac-sha256", "ed25519")
+ORDERINGS = ("none", "fifo")
+
+
+def method(value: object) -> str:
+    return choice(value, METHODS)
+
+
+def format_(value: object) -> str:
+    return choice(value, FORMATS)
+
+
+def signature_scheme(value: object) -> str:
+    return choice(value, SIGNATURE_SCHEMES)
+
+
+def ordering(value: object) -> str:
+    return choice(value, ORDERINGS)
+
+
+def success_statuses(value: object) -> list[str]:
+    """Classes such as `2xx` and codes such as `302`: at least one, or nothing could ever succeed."""
+    return list_of(value, _success_status, low=1, high=20)
+
+
+def _success_status(value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text, such as 2xx or 302.")
+    try:
+        SuccessStatuses.parse([value])
+    except ValueError:
+        raise Invalid(
+            "invalid", "Must be a class from 2xx to 5xx, or a status code from 200 to 599."
+        ) from None
+    return value
+
+
+def timeout_seconds(value: object) -> int:
+    return whole_number(value, low=1, high=30)
+
+
+def rate_limit(value: object) -> float | None:
+    """Requests per second; None for no limit."""
+    return None if value is None else number(value, low=0.01, high=10_000)
+
+
+def max_in_flight(value: object) -> int:
+    return whole_number(value, low=1, high=1000)
+
+
+MAX_RETRIES = 20
+MAX_RETRY_WAIT_SECONDS = 86_400
+
+
+def retry_schedule(value: object) -> list[int] | None:
+    """The waits in seconds, repetitions included; None for the default, an empty list for a single attempt."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise Invalid("invalid_type", "Must be a list of whole numbers.")
+    if len(value) > MAX_RETRIES:
+        raise Invalid("too_long", f"Must have at most {MAX_RETRIES} entries.")
+    return _all(value, lambda wait: whole_number(wait, low=0, high=MAX_RETRY_WAIT_SECONDS))
+
+
+MAX_METADATA_KEYS = 50
+MAX_METADATA_KEY_LENGTH = 64
+MAX_METADATA_VALUE_LENGTH = 512
+
+
+def metadata(value: object) -> dict[str, str]:
+    cleaned = metadata_changes(value)
+    removed = [key for key, text_ in cleaned.items() if text_ is None]
+    if removed:
+        raise Invalid.of_parts([WrongField(key, "invalid_type", "Must be a text.") for key in removed])
+    return {key: text_ for key, text_ in cleaned.items() if text_ is not None}
+
+
+def metadata_changes(value: object) -> dict[str, str | None]:
+    """What a PATCH may say: None removes a key."""
+    if not isinstance(value, dict):
+        raise Invalid("invalid_type", "Must be an object of texts.")
+    if len(value) > MAX_METADATA_KEYS:
+        raise Invalid("too_long", f"Must have at most {MAX_METADATA_KEYS} keys.")
+    collector = Collector()
+    for key, entry in value.items():
+        collector.check(_shown(key), lambda text_: text(text_, low=1, high=MAX_METADATA_KEY_LENGTH), key)
+        if entry is not None:
+            collector.check(
+                _shown(key),
+                lambda text_: text(text_, high=MAX_METADATA_VALUE_LENGTH, is_multiline=True),
+                entry,
+            )
+    if collector.errors:
+        raise Invalid.of_parts(collector.errors)
+    return dict(value)
+
+
+def _shown(key: object) -> str:
+    """A key that a client chose, as part of an error's path: short, and without what could break a log or a page."""
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub("\ufffd", str(key)[:64]))
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+MAX_HEADERS = 32
+MAX_HEADER_NAME_LENGTH = 128
+MAX_HEADER_VALUE_LENGTH = 4096
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_SENSITIVE_NAME = re.compile(r"authorization|cookie|key|token|secret|password|signature", re.IGNORECASE)
+
+PLATFORM_HEADERS = frozenset(
+    {"content-type", "user-agent", "content-encoding", "accept", "accept-encoding", "expect"}
+)
+"""Set by the platform, or by its HTTP client on its behalf; and everything that begins with `webhook-`."""
+
+CONNECTION_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""They speak of the connection or frame the message: hop-by-hop, `Host`, `Content-Length`."""
+
+
+def header_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "A header's name must be a text.")
+    if len(value) > MAX_HEADER_NAME_LENGTH:
+        raise Invalid("too_long", f"A header's name must have at most {MAX_HEADER_NAME_LENGTH} characters.")
+    if not _TOKEN.fullmatch(value):
+        raise Invalid(
+            "invalid_header_name", "A header's name must be an RFC 9110 token: no spaces, colons or accents."
+        )
+    lower = value.lower()
+    if lower in PLATFORM_HEADERS or lower.startswith("webhook-"):
+        raise Invalid("header_not_allowed", f"The platform sets the header {value} itself.")
+    if lower in CONNECTION_HEADERS:
+        raise Invalid(
+            "header_not_allowed", f"The header {value} belongs to the connection and cannot be set."
+        )
+    return value
+
+
+def header_value(value: object) -> str:
+    """Printable ASCII, without blanks at its ends. An empty value is refused: clients differ on whether to send it."""
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "A header's value must be a text.")
+    if len(value) > MAX_HEADER_VALUE_LENGTH:
+        raise Invalid("too_long", f"A header's value must have at most {MAX_HEADER_VALUE_LENGTH} characters.")
+    if _CONTROL.search(value):
+        raise Invalid("invalid_characters", "A header's value must not contain control characters.")
+    if not value.isascii():
+        raise Invalid("invalid_characters", "A header's value must be ASCII.")
+    cleaned = value.strip(" ")
+    if not cleaned:
+        raise Invalid("blank", "A header's value must not be empty.")
+    return cleaned
+
+
+def headers(value: object) -> dict[str, str]:
+    cleaned = header_changes(value)
+    removed = [name_ for name_, text_ in cleaned.items() if text_ is None]
+    if removed:
+        raise Invalid.of_parts(
+            [WrongField(name_, "invalid_type", "A header's value must be a text.") for name_ in removed]
+        )
+    return {name_: text_ for name_, text_ in cleaned.items() if text_ is not None}
+
+
+def header_changes(value: object) -> dict[str, str | None]:
+    """What a PATCH may say: None removes a header. Names that differ in case only are the same header."""
+    if not isinstance(value, dict):
+        raise Invalid("invalid_type", "Must be an object of texts.")
+    if len(value) > MAX_HEADERS:
+        raise Invalid("too_long", f"Must have at most {MAX_HEADERS} headers.")
+    collector = Collector()
+    cleaned: dict[str, str | None] = {}
+    seen: set[str] = set()
+    for key, entry in value.items():
+        if collector.check(_shown(key), header_name, key) is None:
+            continue
+        if key.lower() in seen:
+            collector.add(_shown(key), "duplicate", f"The header {key} is given twice.")
+            continue
+        seen.add(key.lower())
+        cleaned[key] = None if entry is None else collector.check(_shown(key), header_value, entry)
+    if collector.errors:
+        raise Invalid.of_parts(collector.errors)
+    return cleaned
+
+
+def is_sensitive_header(name: str) -> bool:
+    """Whether the header's value is a credential, going by its name: stored encrypted, masked wherever it is shown."""
+    return _SENSITIVE_NAME.search(name) is not None
+
+
+# --- URLs -------------------------------------------------------------------------------------------------------------
+
+MAX_URL_LENGTH = 2048
+MAX_HOST_LENGTH = 253
+
+BLOCKED_PORTS = frozenset(range(1, 1024)) - {80, 443} | {
+    *(
+        1080,
+        2049,
+        2375,
+        2376,
+        3306,
+        4369,
+        5432,
+        5672,
+        6379,
+        6443,
+        8086,
+        9092,
+        9200,
+        9300,
+        11211,
+        15672,
+        27017,
+    ),
+}
+"""Where other things than web servers listen: databases, brokers, proxies, cluster managers."""
+
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<authority>[^/?#]*)(?P<rest>[^#]*)(?P<fragment>#.*)?",
+    re.ASCII,
+)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_LOOKS_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+# What RFC 3986 allows in a path or query. Everything else is percent-encoded; what is encoded already stays.
+_URL_SAFE = "/?:@!$&'()*+,;=-._~%[]"
+
+
+def url(value: object, guard: AddressGuard) -> str:
+    """An address that requests may be sent to, as far as one can tell without looking its name up.
+
+    Returned nearly as it came: scheme and host in lower case, the host in IDNA, a literal address in its plain
+    spelling, other characters percent-encoded. Names are judged again, by address, whenever they are connected to.
+    """
+    if not isinstance(value, str):
+        raise Invalid("invalid_type", "Must be a text.")
+    if not value:
+        raise Invalid("blank", "Must not be empty.")
+    if len(value) > MAX_URL_LENGTH:
+        raise Invalid("too_long", f"Must have at most {MAX_URL_LENGTH} characters.")
+    # Parsers disagree about what these mean, and attackers live on the difference.
+    if (
+        _CONTROL.search(value)
+        or _SURROGATE.search(value)
+        or "\\" in value
+        or any(char.isspace() for char in value)
+    ):
+        raise Invalid("invalid_url", "A URL must not contain spaces, control characters or backslashes.")
+
+    parts = _URL.fullmatch(value)
+    if parts is None:
+        raise Invalid("invalid_url", "Must be a whole URL, such as https://example.com/webhooks.")
+    scheme = parts["scheme"].lower()
+    if scheme not in {"http", "https"}:
+        raise Invalid("invalid_scheme", "Must begin with https:// or http://.")
+    if not parts["slashes"]:
+        raise Invalid("invalid_url", f"Must have two slashes after {scheme}:.")
+    if "@" in parts["authority"]:
+        raise Invalid(
+            "userinfo_not_allowed", "Must not contain a user name or password: use a header instead."
+        )
+    if parts["fragment"] is not None:
+        raise Invalid("fragment_not_allowed", "Must not contain a fragment: what follows # is never sent.")
+
+    authority = _AUTHORITY.fullmatch(parts["authority"])
+    if authority is None:
+        raise Invalid("invalid_host", "Must name a valid host.")
+    port = _port(authority["port"])
+    host = _host(authority["host"], guard, port or (443 if scheme == "https" else 80))
+    cleaned = f"{scheme}://{host}{'' if port is None else f':{port}'}{quote(parts['rest'], safe=_URL_SAFE)}"
+    if len(cleaned) > MAX_URL_LENGTH:
+        raise Invalid(
+            "too_long", f"Must have at most {MAX_URL_LENGTH} characters once it is percent-encoded."
+        )
+    return cleaned
+
+
+def _port(digits: str | None) -> int | None:
+    if digits is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", digits, re.ASCII) or not 1 <= int(digits) <= 65_535:
+        raise Invalid("invalid_port", "The port must be a number from 1 to 65535.")
+    if int(digits) in BLOCKED_PORTS:
+        raise Invalid(
+            "blocked_port", f"Port {int(digits)} is not open to webhooks: use 443, 80 or one above 1023."
+        )
+    return int(digits)
+
+
+def _host(raw: str, guard: AddressGuard, port: int) -> str:
+    # A percent sign would be an encoded host, which some clients decode, or an interface of ours.
+    if not raw or "%" in raw or len(raw) > MAX_HOST_LENGTH + 1:
+        raise Invalid("invalid_host", "Must name a valid host.")
+
+    # Asked before and after IDNA, which turns full-width digits and dots into plain ones.
+    literal = literal_host(raw)
+    if raw.startswith("["):
+        if literal is None or ":" not in raw:
+            raise Invalid("invalid_host", "Must name a valid IPv6 address between the brackets.")
+    elif literal is None:
+        host = _ascii_name(raw)
+        literal = literal_host(host)
+        if literal is None:
+            if host == "localhost" or host.endswith(".localhost"):
+                _let_through(guard, "127.0.0.1", port)
+            return host
+    _let_through(guard, literal, port)
+    return f"[{literal}]" if ":" in literal else literal
+
+
+def _ascii_name(raw: str) -> str:
+    name = raw.lower()
+    if not name.isascii():
+        try:
+            name = idna.encode(name, uts46=True, std3_rules=True).decode()
+        except UnicodeError:
+            raise Invalid("invalid_host", "Must name a valid host.") from None
+    # "example.com." is the same host; certificates are issued without the dot.
+    name = name.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
+        raise Invalid("invalid_host", "Must name a valid host.")
+    # Only an address ends in a number; some parsers make one of what is none, such as 1.2.3.4.5.
+    if literal_host(name) is None and _LOOKS_NUMERIC.fullmatch(labels[-1]):
+        raise Invalid("invalid_host", "Must name a valid host or IPv4 address.")
+    return name
+
+
+def _let_through(guard: AddressGuard, address: str, port: int) -> None:
+    reason = guard.refusal(address, port)
+    if reason is not None:
+        raise Invalid("address_blocked", reason)
+
+
+# --- masking ----------------------------------------------------------------------------------------------------------
+
+MASK = "***"
+
+_CREDENTIAL_PARAMETER = re.compile(
+    r"key|token|secret|passw|pwd|signature|credential|auth(?!or)|session|jwt|(?:^|[^a-z])(?:sig|code|hmac|pass)(?:$|[^a-z])",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
+
+
+def mask_url(url: str) -> str:
+    """The URL as it may be shown: values of parameters that look like credentials are hidden, the rest is as it was."""
+    head, question, tail = _USERINFO.sub(f"{MASK}@", url).partition("?")
+    if not question:
+        return head
+    query, hash_, fragment = tail.partition("#")
+    return f"{head}?{mask_query(query)}{hash_}{fragment}"
+
+
+def mask_query(query: str) -> str:
+    return "&".join(_masked_parameter(parameter) for parameter in query.split("&"))
+
+
+def _masked_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if value and _CREDENTIAL_PARAMETER.search(unquote_plus(name)):
+        return f"{name}{equals}{MASK}"
+    return parameter
+
+
+def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers as they may be shown: values of sensitive ones are hidden."""
+    return {name: MASK if is_sensitive_header(name) else value for name, value in headers.items()}
