@@ -14,7 +14,9 @@ MAX_JITTER: Final = 0.1
 """The share of a wait by which it may be lengthened, so that what failed together does not come back together."""
 
 
-def next_wait(schedule: Sequence[int] | None, step: int, *, jitter: float, retry_after: int | None) -> timedelta | None:
+def next_wait(
+    schedule: Sequence[int] | None, step: int, *, jitter: float, retry_after: int | None
+) -> timedelta | None:
     """How long to wait before the next automatic attempt. None: the schedule is exhausted.
 
     `schedule` is the endpoint's own, or None for the default; `step` is the number of automatic attempts already made,

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deliveries.pipeline.outcome import Outcome, SuccessStatuses, explain, is_final, judge, retry_after_seconds
+from deliveries.pipeline.outcome import (
+    Outcome,
+    SuccessStatuses,
+    explain,
+    is_final,
+    judge,
+    retry_after_seconds,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -60,7 +67,9 @@ def test_what_is_final_at_once() -> None:
     final = {outcome for outcome in Outcome if is_final(outcome, None, is_literal_address=False)}
     assert final == {Outcome.SUCCEEDED, Outcome.TRANSFORMATION_FAILED, Outcome.REQUEST_TOO_LARGE}
 
-    final_for_a_literal_address = {outcome for outcome in Outcome if is_final(outcome, None, is_literal_address=True)}
+    final_for_a_literal_address = {
+        outcome for outcome in Outcome if is_final(outcome, None, is_literal_address=True)
+    }
     assert final_for_a_literal_address == final | {Outcome.ADDRESS_BLOCKED}
 
 
@@ -140,8 +149,10 @@ def test_every_outcome_has_a_sentence_of_its_own() -> None:
             Outcome.HTTP_ERROR,
             301,
             "",
-            "The endpoint answered with status 301; redirects are not followed: "
-            "set the endpoint's URL to where it redirects.",
+            (
+                "The endpoint answered with status 301; redirects are not followed: "
+                "set the endpoint's URL to where it redirects."
+            ),
         ),
         (
             Outcome.HTTP_ERROR,
@@ -159,15 +170,19 @@ def test_every_outcome_has_a_sentence_of_its_own() -> None:
             Outcome.TIMEOUT,
             200,
             "",
-            "The endpoint sent status 200 but did not finish its answer in time; "
-            "answer first and do the work afterwards.",
+            (
+                "The endpoint sent status 200 but did not finish its answer in time; "
+                "answer first and do the work afterwards."
+            ),
         ),
         (
             Outcome.ADDRESS_BLOCKED,
             None,
             "10.0.0.1 is a private address.",
-            "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
-            " (10.0.0.1 is a private address)",
+            (
+                "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
+                " (10.0.0.1 is a private address)"
+            ),
         ),
     ],
 )

@@ -62,5 +62,5 @@ def test_jitter_and_retry_after_only_lengthen(step: int, jitter: float, retry_af
 
 @pytest.mark.parametrize(("step", "jitter"), [(-1, 0.0), (0, -0.1), (0, 1.1), (0, float("nan"))])
 def test_nonsense_is_refused(step: int, jitter: float) -> None:
-    with pytest.raises(ValueError, match="first attempt|from 0 to 1"):
+    with pytest.raises(ValueError, match=r"first attempt|from 0 to 1"):
         next_wait(None, step, jitter=jitter, retry_after=None)

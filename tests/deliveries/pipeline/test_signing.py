@@ -22,12 +22,15 @@ from deliveries.pipeline.signing import (
     sign,
 )
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  published with the vector
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def test_the_published_vector_holds() -> None:
     signature = sign(
-        [HmacKey(parse_secret(SECRET))], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}'
+        [HmacKey(parse_secret(SECRET))],
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1_614_265_330,
+        b'{"test": 2432232314}',
     )
 
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -45,9 +48,9 @@ def test_the_official_library_signs_alike() -> None:
     at = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
     body = '{"name":"Zoë"}'
 
-    assert sign([HmacKey(parse_secret(secret))], "evt_1", int(at.timestamp()), body.encode()) == Webhook(secret).sign(
-        "evt_1", at, body
-    )
+    assert sign([HmacKey(parse_secret(secret))], "evt_1", int(at.timestamp()), body.encode()) == Webhook(
+        secret
+    ).sign("evt_1", at, body)
 
 
 def test_the_official_library_verifies_with_either_secret_while_both_sign() -> None:
@@ -58,7 +61,9 @@ def test_the_official_library_verifies_with_either_secret_while_both_sign() -> N
     headers = {
         "webhook-id": "evt_1",
         "webhook-timestamp": str(now),
-        "webhook-signature": sign([HmacKey(parse_secret(new)), HmacKey(parse_secret(old))], "evt_1", now, body),
+        "webhook-signature": sign(
+            [HmacKey(parse_secret(new)), HmacKey(parse_secret(old))], "evt_1", now, body
+        ),
     }
 
     assert Webhook(old).verify(body, headers)["type"] == "order.created"
