@@ -1,0 +1,50 @@
+"""The Celery app: two queues, no results, and a broker that may be away without anybody waiting for it.
+
+Messages are hints: what must not be lost is in the database. Hence no results, no retries of publishing, short time
+limits on the socket. The schedule lives in the database (django-celery-beat) and can be edited in the admin.
+"""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
+
+BROKER_SECONDS = 1
+"""How long a socket to the broker may be silent when it should answer. A broker that accepts and never answers costs
+the background thread of a publisher this much, and a worker one reconnection."""
+
+app = Celery("webhooks_platform")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    # Dispatchers run for minutes; in a queue of their own they do not keep the sweeps waiting.
+    task_queues=[Queue("celery"), Queue("dispatch")],
+    task_default_queue="celery",
+    task_create_missing_queues=False,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_publish_retry=False,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    broker_connection_timeout=BROKER_SECONDS,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "socket_timeout": BROKER_SECONDS,
+        "socket_connect_timeout": BROKER_SECONDS,
+        "socket_keepalive": True,
+        # Of a publisher: try once. Workers have a loop of their own around this.
+        "max_retries": 0,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+    },
+    beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler",
+    beat_max_loop_interval=5,
+    timezone="UTC",
+    enable_utc=True,
+)
+app.autodiscover_tasks()
