@@ -33,6 +33,10 @@ START_SECONDS = 120
 
 STOP_SECONDS = 30
 
+ORPHAN_SECONDS = 10
+"""How long the children of a killed PostgreSQL may take to notice and end. While one lives, its lock file stays: two
+servers on the same data would destroy it."""
+
 LARGEST_LOG = 10_000_000
 """Bytes; a longer log is emptied at the next start."""
 
@@ -221,7 +225,7 @@ class PostgresServer(Server):
         if not self.folder.exists():
             self.create()
         self._refuse_other_version()
-        self._forget_foreign_lock_file()
+        self._forget_stale_lock_file()
         super().start()
         self._ensure_role_and_database()
 
@@ -279,16 +283,21 @@ class PostgresServer(Server):
                 f"{self.programs.postgres_major}. Dump and restore it, or remove the folder to start afresh."
             )
 
-    def _forget_foreign_lock_file(self) -> None:
-        """After a reboot, or in a copied folder, the number in the lock file may be somebody else's by now.
-
-        PostgreSQL itself handles a number that nobody has. A running server of this very folder is left alone.
+    def _forget_stale_lock_file(self) -> None:
+        """After a reboot, or in a copied folder, the number in the lock file may be somebody else's by now; where
+        nobody collects orphans, it is for ever that of a process which ended. PostgreSQL would refuse to start.
         """
         lock_file = self.folder / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
             pid = int(lock_file.read_text().splitlines()[0])
-            if is_alive(pid) and works_in(pid, self.folder) is False:
-                lock_file.unlink()
+            if is_alive(pid) and works_in(pid, self.folder) is not False:
+                return  # it really runs; the start will fail and say so
+            deadline = time.monotonic() + ORPHAN_SECONDS
+            while any(works_in(each, self.folder) and is_alive(each) for each in all_process_ids()):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.05)
+            lock_file.unlink()
 
     def command(self) -> Sequence[str | Path]:
         command: list[str | Path] = [self.programs.postgres, "-D", self.folder]
@@ -453,10 +462,15 @@ def works_in(pid: int, folder: Path) -> bool | None:
 
 
 def children_of(pid: int) -> Iterator[int]:
-    for entry in Path("/proc").glob("[0-9]*"):
+    for each in all_process_ids():
         with contextlib.suppress(OSError):
-            if (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
-                yield int(entry.name)
+            if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid):
+                yield each
+
+
+def all_process_ids() -> Iterator[int]:
+    """None where there is no /proc."""
+    return (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
 
 
 def _process_state(pid: int) -> str:
