@@ -1,217 +1,135 @@
-"""What a value must look like, for API, portal forms and imports alike. Pure: no database, no clock, no network.
+"""The rules of `tenants/validation.py`, and those for endpoints, events and what they carry. Pure, for all interfaces."""
 
-Each function takes what a client sent, of whatever type, and returns the cleaned value or raises `Invalid`. It does not
-know the field's name: the caller adds it, best by `Collector`, which names every wrong field at once.
-Whether a value fits what else exists (a name that is taken, a limit of the tenant) is for the services to decide.
-"""
-
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
 from urllib.parse import quote, unquote_plus
 
 import idna
 
 from deliveries.pipeline.address_guard import AddressGuard, literal_host
 from deliveries.pipeline.outcome import SuccessStatuses
-
-T = TypeVar("T")
-
-
-class WrongField(NamedTuple):
-    """One entry of `errors` in the API's problem document."""
-
-    field: str
-    """Dotted path. Empty: the whole."""
-    code: str
-    message: str
-
-
-class InvalidContent(ValueError):
-    """Something well-formed with wrong content. Holds every wrong field."""
-
-    def __init__(self, errors: Iterable[WrongField]) -> None:
-        self.errors = tuple(errors)
-        super().__init__("; ".join(f"{error.field or 'content'}: {error.message}" for error in self.errors))
-
-
-class Invalid(InvalidContent):
-    """One value is wrong. Paths in `errors` are relative to the value; most often there is one, and it is empty."""
-
-    def __init__(self, code: str, message: str, *, at: str = "") -> None:
-        super().__init__([WrongField(at, code, message)])
-        self.code = code
-        self.message = message
-
-    @classmethod
-    def of_parts(cls, errors: list[WrongField]) -> "Invalid":
-        """Several parts of one value (entries of a list, keys of an object) are wrong."""
-        invalid = cls(errors[0].code, errors[0].message)
-        InvalidContent.__init__(invalid, errors)
-        return invalid
-
-
-def join_path(*parts: str) -> str:
-    return ".".join(part for part in parts if part)
-
-
-class Collector:
-    """Gathers what is wrong with many fields.
-
-    wrong = Collector()
-    url = wrong.check("url", lambda value: validation.url(value, guard), body["url"])
-    wrong.done()  # raises InvalidContent, if anything was
-    """
-
-    def __init__(self) -> None:
-        self.errors: list[WrongField] = []
-
-    def check(self, field: str, rule: Callable[[object], T], value: object) -> T | None:
-        """The cleaned value, or None if it is wrong; then `done` will raise."""
-        try:
-            return rule(value)
-        except InvalidContent as invalid:
-            self.errors += [error._replace(field=join_path(field, error.field)) for error in invalid.errors]
-            return None
-
-    def add(self, field: str, code: str, message: str) -> None:
-        self.errors.append(WrongField(field, code, message))
-
-    def done(self) -> None:
-        if self.errors:
-            raise InvalidContent(self.errors)
-
-
-# --- plain values -----------------------------------------------------------------------------------------------------
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-def text(value: object, *, low: int = 0, high: int, is_multiline: bool = False) -> str:
-    """A text of `low` to `high` characters, without control characters; line breaks and tabs if multi-line."""
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    if low and not value:
-        raise Invalid("blank", "Must not be empty.")
-    if len(value) < low:
-        raise Invalid("too_short", f"Must have at least {low} characters.")
-    if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} characters.")
-    if (_CONTROL_BUT_LINES if is_multiline else _CONTROL).search(value):
-        raise Invalid("invalid_characters", "Must not contain control characters.")
-    if _SURROGATE.search(value):
-        raise Invalid("invalid_characters", "Must not contain lone surrogates.")
-    return value
-
-
-def name(value: object) -> str:
-    """What people call something: one line that is not blank."""
-    cleaned = text(value, low=1, high=200).strip()
-    if not cleaned:
-        raise Invalid("blank", "Must not be empty.")
-    return cleaned
-
-
-def description(value: object) -> str:
-    return text(value, high=2000, is_multiline=True)
-
-
-def boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise Invalid("invalid_type", "Must be true or false.")
-    return value
-
-
-def whole_number(value: object, *, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Invalid("invalid_type", "Must be a whole number.")
-    return int(_in_range(value, low, high))
-
-
-def number(value: object, *, low: float, high: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-        raise Invalid("invalid_type", "Must be a number.")
-    return float(_in_range(value, low, high))
-
-
-def _in_range(value: float, low: float, high: float) -> float:
-    if value < low:
-        raise Invalid("too_small", f"Must be at least {low}.")
-    if value > high:
-        raise Invalid("too_large", f"Must be at most {high}.")
-    return value
-
-
-def choice(value: object, choices: Iterable[str]) -> str:
-    known = list(choices)
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    if value not in known:
-        raise Invalid("invalid_choice", f"Must be one of: {', '.join(known)}.")
-    return value
-
-
-def list_of(value: object, rule: Callable[[object], T], *, low: int = 0, high: int) -> list[T]:
-    """A list whose entries all keep the rule. Entries that repeat an earlier one are dropped."""
-    if not isinstance(value, list):
-        raise Invalid("invalid_type", "Must be a list.")
-    if len(value) < low:
-        raise Invalid("too_short", f"Must have at least {low} entr{'y' if low == 1 else 'ies'}.")
-    if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} entries.")
-    return list(dict.fromkeys(_all(value, rule)))
-
-
-def _all(values: list[object], rule: Callable[[object], T]) -> list[T]:
-    collector = Collector()
-    cleaned = [collector.check(str(index), rule, value) for index, value in enumerate(values)]
-    if collector.errors:
-        raise Invalid.of_parts(collector.errors)
-    return [value for value in cleaned if value is not None]
-
-
-_RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII,
+from tenants.validation import (
+    CONTROL,
+    EVENT_TYPE,
+    MAX_EVENT_TYPE_LENGTH,
+    MAX_METADATA_KEY_LENGTH,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_VALUE_LENGTH,
+    OPERATIONAL_PREFIXES,
+    RESERVED_EVENT_TYPES,
+    SURROGATE,
+    Collector,
+    Invalid,
+    InvalidContent,
+    WrongField,
+    boolean,
+    catalogue_event_type_name,
+    choice,
+    description,
+    each,
+    event_type_name,
+    idempotency_key,
+    join_path,
+    list_of,
+    matching,
+    metadata,
+    metadata_changes,
+    moment,
+    name,
+    number,
+    shown,
+    slug,
+    text,
+    whole_number,
 )
 
-
-def moment(value: object) -> datetime:
-    """An RFC 3339 time with its zone, in UTC. Digits after the sixth of a fraction are cut."""
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a time, as a text.")
-    if _RFC_3339.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-    raise Invalid("invalid_time", "Must be an RFC 3339 time with its zone, such as 2026-03-01T12:00:00Z.")
-
+__all__ = [
+    "BLOCKED_PORTS",
+    "CONNECTION_HEADERS",
+    "CONTROL",
+    "EVENT_TYPE",
+    "FORMATS",
+    "MASK",
+    "MAX_CHANNELS",
+    "MAX_EVENT_TYPE_LENGTH",
+    "MAX_HEADERS",
+    "MAX_HEADER_NAME_LENGTH",
+    "MAX_HEADER_VALUE_LENGTH",
+    "MAX_HOST_LENGTH",
+    "MAX_METADATA_KEYS",
+    "MAX_METADATA_KEY_LENGTH",
+    "MAX_METADATA_VALUE_LENGTH",
+    "MAX_PATTERNS",
+    "MAX_RETRIES",
+    "MAX_RETRY_WAIT_SECONDS",
+    "MAX_URL_LENGTH",
+    "METHODS",
+    "OPERATIONAL_PREFIXES",
+    "ORDERINGS",
+    "PLATFORM_HEADERS",
+    "RESERVED_EVENT_TYPES",
+    "SIGNATURE_SCHEMES",
+    "SURROGATE",
+    "Collector",
+    "Invalid",
+    "InvalidContent",
+    "WrongField",
+    "boolean",
+    "catalogue_event_type_name",
+    "channel",
+    "choice",
+    "description",
+    "each",
+    "endpoint_channels",
+    "event_channels",
+    "event_type_name",
+    "format_",
+    "header_changes",
+    "header_name",
+    "header_value",
+    "headers",
+    "idempotency_key",
+    "is_sensitive_header",
+    "is_wildcard",
+    "join_path",
+    "list_of",
+    "mask_headers",
+    "mask_query",
+    "mask_url",
+    "matching",
+    "max_in_flight",
+    "metadata",
+    "metadata_changes",
+    "method",
+    "moment",
+    "name",
+    "number",
+    "ordering",
+    "ordering_key",
+    "pattern",
+    "pattern_matches",
+    "patterns",
+    "rate_limit",
+    "retry_schedule",
+    "shown",
+    "signature_scheme",
+    "slug",
+    "success_statuses",
+    "text",
+    "timeout_seconds",
+    "uid",
+    "url",
+    "whole_number",
+]
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
-_SLUG = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 _UID = re.compile(r"[A-Za-z0-9._:@-]{1,255}", re.ASCII)
 _CHANNEL = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-_EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
-MAX_EVENT_TYPE_LENGTH = 128
-
-OPERATIONAL_PREFIXES = ("endpoint.", "delivery.", "webhook.")
-"""Event types of the platform's own. `*` does not mean them, and no catalogue may have them."""
-RESERVED_EVENT_TYPES = frozenset({"openapi.json", "import"})
-"""They are paths below `/event-types/`."""
-
-
-def slug(value: object) -> str:
-    return _matching(value, _SLUG, high=63, says="Must be 1 to 63 of the characters a-z, 0-9 and -.")
 
 
 def uid(value: object) -> str:
-    cleaned = _matching(
+    cleaned = matching(
         value, _UID, high=255, says="Must be 1 to 255 of the characters A-Z, a-z, 0-9, . _ : @ and -."
     )
     if cleaned.startswith("ep_"):
@@ -223,7 +141,7 @@ def uid(value: object) -> str:
 
 
 def channel(value: object) -> str:
-    return _matching(
+    return matching(
         value, _CHANNEL, high=128, says="Must be 1 to 128 of the characters A-Z, a-z, 0-9, . _ : and -."
     )
 
@@ -241,30 +159,13 @@ def endpoint_channels(value: object) -> list[str] | None:
     return None if value is None else list_of(value, channel, low=1, high=MAX_CHANNELS)
 
 
-def event_type_name(value: object) -> str:
-    return _matching(
-        value,
-        _EVENT_TYPE,
-        high=MAX_EVENT_TYPE_LENGTH,
-        says="Must be segments of A-Z, a-z, 0-9, _ and -, joined by dots.",
-    )
-
-
-def catalogue_event_type_name(value: object) -> str:
-    """A name that a catalogue may have: not one of the platform's own."""
-    cleaned = event_type_name(value)
-    if cleaned in RESERVED_EVENT_TYPES or cleaned.startswith(OPERATIONAL_PREFIXES):
-        raise Invalid("reserved", f"The name {cleaned} is reserved for the platform.")
-    return cleaned
-
-
 def pattern(value: object) -> str:
     """What a subscription listens to: an event type, `*`, or `<segments>.*`."""
     if not isinstance(value, str):
         raise Invalid("invalid_type", "Must be a text.")
     if len(value) > MAX_EVENT_TYPE_LENGTH:
         raise Invalid("too_long", f"Must have at most {MAX_EVENT_TYPE_LENGTH} characters.")
-    if value != "*" and not _EVENT_TYPE.fullmatch(value.removesuffix(".*")):
+    if value != "*" and not EVENT_TYPE.fullmatch(value.removesuffix(".*")):
         raise Invalid(
             "invalid_pattern", "Must be an event type, or * alone or as the last segment, such as order.*."
         )
@@ -300,25 +201,6 @@ def ordering_key(value: object) -> str:
     if not cleaned.isprintable():
         raise Invalid("invalid_characters", "Must have printable characters only.")
     return cleaned
-
-
-_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
-
-
-def idempotency_key(value: object) -> str:
-    return _matching(value, _IDEMPOTENCY_KEY, high=255, says="Must be 1 to 255 printable ASCII characters.")
-
-
-def _matching(value: object, grammar: re.Pattern[str], *, high: int, says: str) -> str:
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    if not value:
-        raise Invalid("blank", "Must not be empty.")
-    if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} characters.")
-    if not grammar.fullmatch(value):
-        raise Invalid("invalid", says)
-    return value
 
 
 # --- settings of an endpoint ------------------------------------------------------------------------------------------
@@ -387,45 +269,7 @@ def retry_schedule(value: object) -> list[int] | None:
         raise Invalid("invalid_type", "Must be a list of whole numbers.")
     if len(value) > MAX_RETRIES:
         raise Invalid("too_long", f"Must have at most {MAX_RETRIES} entries.")
-    return _all(value, lambda wait: whole_number(wait, low=0, high=MAX_RETRY_WAIT_SECONDS))
-
-
-MAX_METADATA_KEYS = 50
-MAX_METADATA_KEY_LENGTH = 64
-MAX_METADATA_VALUE_LENGTH = 512
-
-
-def metadata(value: object) -> dict[str, str]:
-    cleaned = metadata_changes(value)
-    removed = [key for key, text_ in cleaned.items() if text_ is None]
-    if removed:
-        raise Invalid.of_parts([WrongField(key, "invalid_type", "Must be a text.") for key in removed])
-    return {key: text_ for key, text_ in cleaned.items() if text_ is not None}
-
-
-def metadata_changes(value: object) -> dict[str, str | None]:
-    """What a PATCH may say: None removes a key."""
-    if not isinstance(value, dict):
-        raise Invalid("invalid_type", "Must be an object of texts.")
-    if len(value) > MAX_METADATA_KEYS:
-        raise Invalid("too_long", f"Must have at most {MAX_METADATA_KEYS} keys.")
-    collector = Collector()
-    for key, entry in value.items():
-        collector.check(_shown(key), lambda text_: text(text_, low=1, high=MAX_METADATA_KEY_LENGTH), key)
-        if entry is not None:
-            collector.check(
-                _shown(key),
-                lambda text_: text(text_, high=MAX_METADATA_VALUE_LENGTH, is_multiline=True),
-                entry,
-            )
-    if collector.errors:
-        raise Invalid.of_parts(collector.errors)
-    return dict(value)
-
-
-def _shown(key: object) -> str:
-    """A key that a client chose, as part of an error's path: short, and without what could break a log or a page."""
-    return _SURROGATE.sub("\ufffd", _CONTROL.sub("\ufffd", str(key)[:64]))
+    return each(value, lambda wait: whole_number(wait, low=0, high=MAX_RETRY_WAIT_SECONDS))
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -486,7 +330,7 @@ def header_value(value: object) -> str:
         raise Invalid("invalid_type", "A header's value must be a text.")
     if len(value) > MAX_HEADER_VALUE_LENGTH:
         raise Invalid("too_long", f"A header's value must have at most {MAX_HEADER_VALUE_LENGTH} characters.")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise Invalid("invalid_characters", "A header's value must not contain control characters.")
     if not value.isascii():
         raise Invalid("invalid_characters", "A header's value must be ASCII.")
@@ -516,13 +360,13 @@ def header_changes(value: object) -> dict[str, str | None]:
     cleaned: dict[str, str | None] = {}
     seen: set[str] = set()
     for key, entry in value.items():
-        if collector.check(_shown(key), header_name, key) is None:
+        if collector.check(shown(key), header_name, key) is None:
             continue
         if key.lower() in seen:
-            collector.add(_shown(key), "duplicate", f"The header {key} is given twice.")
+            collector.add(shown(key), "duplicate", f"The header {key} is given twice.")
             continue
         seen.add(key.lower())
-        cleaned[key] = None if entry is None else collector.check(_shown(key), header_value, entry)
+        cleaned[key] = None if entry is None else collector.check(shown(key), header_value, entry)
     if collector.errors:
         raise Invalid.of_parts(collector.errors)
     return cleaned
@@ -586,8 +430,8 @@ def url(value: object, guard: AddressGuard) -> str:
         raise Invalid("too_long", f"Must have at most {MAX_URL_LENGTH} characters.")
     # Parsers disagree about what these mean, and attackers live on the difference.
     if (
-        _CONTROL.search(value)
-        or _SURROGATE.search(value)
+        CONTROL.search(value)
+        or SURROGATE.search(value)
         or "\\" in value
         or any(char.isspace() for char in value)
     ):
