@@ -8,6 +8,7 @@ msgspec does the work and stops at the first fault, so a refusal is examined a s
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
@@ -41,7 +42,9 @@ def strict(raw: bytes, *, max_depth: int, path: str) -> Any:
     """The value, whose faults are named below `path`. Raises MalformedJson or InvalidContent."""
     try:
         value = _decoder.decode(raw)
-    except REFUSALS:
+    except RecursionError:
+        raise InvalidContent([too_deep(path, max_depth)]) from None
+    except ValueError:
         _refuse(raw, max_depth, path)
     # Each screen lets pass what cannot be wrong; what it stops is looked at closely.
     if raw.count(b"{") + raw.count(b"[") > max_depth and _is_deeper(value, max_depth):
@@ -138,32 +141,27 @@ def _refuse(raw: bytes, max_depth: int, path: str) -> NoReturn:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+    numbers: list[str] = []
     try:
-        json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=_finite)
+        json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=numbers.append)
     except RecursionError:
         raise InvalidContent([too_deep(path, max_depth)]) from None
     except json.JSONDecodeError as error:
         raise MalformedJson(f"{error.msg} in line {error.lineno}, column {error.colno}.") from None
-    except _Overflow:
+    if any(math.isinf(float(number)) for number in numbers):
         message = "Must not hold numbers that overflow to infinity."
-        raise InvalidContent([WrongField(path, "number_out_of_range", message)]) from None
+        raise InvalidContent([WrongField(path, "number_out_of_range", message)])
     _refuse_long_numbers(raw, path)
-    with suppress(msgspec.MsgspecError):
-        _refuse_characters(_decoder.decode(with_nul_for_lone_surrogates(raw)), path)
+    try:
+        value = _decoder.decode(with_nul_for_lone_surrogates(raw))
+    except RecursionError:
+        raise InvalidContent([too_deep(path, max_depth)]) from None
+    except msgspec.MsgspecError as error:
+        raise MalformedJson(f"{error}.") from None
+    _refuse_characters(value, path)
     # No such body is known; the tests look for one.
     raise MalformedJson("The body is not acceptable JSON.")
 
 
 def _no_constant(name: str) -> NoReturn:
     raise MalformedJson(f"{name} is no JSON value.")
-
-
-class _Overflow(Exception):
-    pass
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if number in {float("inf"), float("-inf")}:
-        raise _Overflow
-    return number
