@@ -11,11 +11,12 @@ import pwd
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from webhooks_platform.embedded.parent import die_with_parent
 
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")
 
@@ -55,9 +56,12 @@ class Account:
         )
 
     def start(
-        self, command: Sequence[str | Path], *, cwd: Path, log: Path, die_with_parent: bool
+        self, command: Sequence[str | Path], *, cwd: Path, log: Path, is_bound: bool
     ) -> subprocess.Popen[bytes]:
-        """A server in a session of its own: Ctrl-C in the terminal must not reach it before its clients ended."""
+        """A server in a session of its own: Ctrl-C in the terminal must not reach it before its clients ended.
+
+        Bound, it ends with the process that starts it.
+        """
         with log.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 - our own command
                 [str(part) for part in command],
@@ -71,7 +75,7 @@ class Account:
                 extra_groups=[] if self.is_other else None,
                 umask=0o077,
                 start_new_session=True,
-                preexec_fn=_ask_to_die_with_parent if die_with_parent else None,  # noqa: PLW1509 - one system call
+                preexec_fn=die_with_parent if is_bound else None,  # noqa: PLW1509 - one system call
             )
 
     def own(self, folder: Path) -> None:
@@ -84,15 +88,6 @@ class Account:
 def server_environment(home: Path) -> dict[str, str]:
     """Nothing of ours: PGPORT, LD_PRELOAD and the like would change what the servers do."""
     return {"PATH": os.defpath, "HOME": str(home), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _ask_to_die_with_parent() -> None:
-    """Linux only; elsewhere a killed test run leaves its servers behind until the next one."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - after fork, only where it exists
-        import signal  # noqa: PLC0415
-
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG; SIGINT is PostgreSQL's fast shutdown
 
 
 def find_account(data: Path | None = None) -> Account:

@@ -24,9 +24,10 @@ from webhooks_platform.embedded.programs import Account, EmbeddedError, Programs
 
 HOST = "127.0.0.1"
 
-PORTS = range(15_000, 32_000)
+PORTS = range(20_000, 27_000)
 """Below the range of outgoing connections: a port that a stopped server will want again must not be given to a
-client meanwhile, and a client that knocks at a closed port of that range can end up connected to itself."""
+client meanwhile, and a client that knocks at a closed port of that range can end up connected to itself.
+Without ports that deliveries are never sent to: receivers get theirs from here, too."""
 
 START_SECONDS = 120
 """How long a server may take to answer. After a crash PostgreSQL first reads its log again, up to 4 GB."""
@@ -66,13 +67,13 @@ class Server(ABC):
     name: str
 
     def __init__(
-        self, *, folder: Path, programs: Programs, account: Account, port: int, die_with_parent: bool
+        self, *, folder: Path, programs: Programs, account: Account, port: int, is_bound: bool
     ) -> None:
         self.folder = folder
         self.programs = programs
         self.account = account
         self.port = port
-        self.die_with_parent = die_with_parent
+        self.is_bound = is_bound
         self.process: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None
 
@@ -97,7 +98,7 @@ class Server(ABC):
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.write_bytes(b"")
         self.process = self.account.start(
-            self.command(), cwd=self.folder, log=self.log, die_with_parent=self.die_with_parent
+            self.command(), cwd=self.folder, log=self.log, is_bound=self.is_bound
         )
         self.pid = self.process.pid
         assert self.process.stdin is not None
@@ -198,14 +199,14 @@ class PostgresServer(Server):
         password: str,
         admin_password: str,
         port: int | None = None,
-        die_with_parent: bool = False,
+        is_bound: bool = False,
     ) -> None:
         super().__init__(
             folder=folder,
             programs=programs,
             account=account,
             port=port or free_port(),
-            die_with_parent=die_with_parent,
+            is_bound=is_bound,
         )
         self.is_durable = is_durable
         self.password = password
@@ -388,14 +389,14 @@ class ValkeyServer(Server):
         account: Account,
         password: str,
         port: int | None = None,
-        die_with_parent: bool = False,
+        is_bound: bool = False,
     ) -> None:
         super().__init__(
             folder=folder,
             programs=programs,
             account=account,
             port=port or free_port(),
-            die_with_parent=die_with_parent,
+            is_bound=is_bound,
         )
         self.password = password
 

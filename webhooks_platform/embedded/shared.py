@@ -216,14 +216,14 @@ def temporary_servers() -> Servers:
         is_durable=False,
         password=secrets.token_hex(16),
         admin_password=secrets.token_hex(16),
-        die_with_parent=True,
+        is_bound=True,
     )
     valkey = ValkeyServer(
         folder=folder / "valkey",
         programs=programs,
         account=account,
         password=secrets.token_hex(16),
-        die_with_parent=True,
+        is_bound=True,
     )
 
     def release(mode: StopMode) -> None:
