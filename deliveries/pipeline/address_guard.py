@@ -143,7 +143,9 @@ def _not_public(ip: IPv4Address | IPv6Address) -> str | None:
     return _first_reason(ip, REFUSED_IPV6)
 
 
-def _first_reason(ip: IPv4Address | IPv6Address, table: Sequence[tuple[IPv4Network | IPv6Network, str]]) -> str | None:
+def _first_reason(
+    ip: IPv4Address | IPv6Address, table: Sequence[tuple[IPv4Network | IPv6Network, str]]
+) -> str | None:
     for network, reason in table:
         if ip in network:
             return reason

@@ -115,6 +115,7 @@ class Resolver:
         self._deadlines: list[tuple[float, int, _Pending, _Waiter | None]] = []
         self._order = itertools.count()
         self._asking = 0
+        self._is_closed = False
 
     def fileno(self) -> int:
         """Readable when `advance` has something to read."""
@@ -178,7 +179,10 @@ class Resolver:
     def forget_all(self) -> list[Any]:
         """Nobody waits any more. Returns the tokens that did."""
         tokens = [
-            waiter.token for pending in self._pending.values() for waiter in pending.waiters if not waiter.is_done
+            waiter.token
+            for pending in self._pending.values()
+            for waiter in pending.waiters
+            if not waiter.is_done
         ]
         tokens += [token for token, _ in self._results]
         for pending in self._pending.values():
@@ -187,6 +191,8 @@ class Resolver:
         return tokens
 
     def close(self) -> None:
+        # c-ares lets go of its sockets later, on a thread of its own.
+        self._is_closed = True
         self._channel.close()
         self._epoll.close()
 
@@ -236,7 +242,9 @@ class Resolver:
 
     def _give_up(self, pending: _Pending, waiter: _Waiter, now: float) -> None:
         if pending.began is None:
-            detail = "The name had to wait too long behind other names of yours that no name server answers for."
+            detail = (
+                "The name had to wait too long behind other names of yours that no name server answers for."
+            )
         else:
             detail = "No name server answered in time."
         waiter.is_done = True
@@ -262,6 +270,8 @@ class Resolver:
             self._begin_what_has_room(pending.tenant_id, tenant, now)
 
     def _on_socket(self, fd: int, readable: bool, writable: bool) -> None:
+        if self._is_closed:
+            return
         events = (select.EPOLLIN if readable else 0) | (select.EPOLLOUT if writable else 0)
         if not events:
             if fd in self._descriptors:

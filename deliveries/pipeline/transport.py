@@ -135,7 +135,9 @@ def open_transport(
         case "curl":
             from deliveries.pipeline.transport_curl import CurlTransport
 
-            return CurlTransport(guard=guard, dns_servers=dns_servers, verify_ca=verify_ca, max_connections=connections)
+            return CurlTransport(
+                guard=guard, dns_servers=dns_servers, verify_ca=verify_ca, max_connections=connections
+            )
         case "requests":
             from deliveries.pipeline.transport_requests import RequestsTransport
 

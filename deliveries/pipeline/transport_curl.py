@@ -65,7 +65,7 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _E_WEIRD_SERVER_REPLY = 8
 _E_TOO_LARGE = 100
 
-_PROTOCOL_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY, _E_TOO_LARGE})
+_PROTOCOL_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY})
 _PLATFORM_ERRORS = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE})
 _TLS_ERRORS = frozenset(
     {
@@ -244,10 +244,9 @@ class CurlTransport:
                 self._epoll.modify(fd, events)
             self._registered[fd] = events
 
-    def _on_new_socket(self, fd: int, purpose: int) -> int:
+    def _on_new_number(self, fd: int) -> None:
         # The kernel has forgotten the socket that had this number before; so must we.
         self._registered.pop(fd, None)
-        return int(pycurl.SOCKOPT_OK)
 
     def _on_timer(self, milliseconds: int) -> None:
         # libcurl must not be called from here, so even "at once" is only noted.
@@ -255,7 +254,9 @@ class CurlTransport:
 
     # A request, from its route to its answer
 
-    def _begin(self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None) -> None:
+    def _begin(
+        self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None
+    ) -> None:
         if route.failure is not None:
             dns_ms = None if dns_seconds is None else dns_seconds * 1000
             self._answers.append(
@@ -279,7 +280,9 @@ class CurlTransport:
                 )
             )
             return
-        transfer = self._spare.pop() if self._spare else _Transfer(self._guard, self._verify_ca, self._on_new_socket)
+        transfer = (
+            self._spare.pop() if self._spare else _Transfer(self._guard, self._verify_ca, self._on_new_number)
+        )
         transfer.begin(request, route, started_at, dns_seconds)
         self._send(transfer)
 
@@ -345,6 +348,9 @@ class _Transfer:
         "_is_truncated",
         "_refusal",
         "_is_out_of_resources",
+        "_is_new_connection",
+        "_opened",
+        "_on_new_number",
         "_url_set",
         "_address_set",
         "_method_set",
@@ -352,8 +358,10 @@ class _Transfer:
         "_connect_timeout_set",
     )
 
-    def __init__(self, guard: AddressGuard, verify_ca: str, on_new_socket: Callable[[int, int], int]) -> None:
+    def __init__(self, guard: AddressGuard, verify_ca: str, on_new_number: Callable[[int], None]) -> None:
         self._guard = guard
+        self._on_new_number = on_new_number
+        self._opened: socket.socket | None = None
         self._url_set = ""
         self._address_set = ""
         self._method_set = ""
@@ -377,11 +385,13 @@ class _Transfer:
         curl.setopt(pycurl.CAINFO, verify_ca)
         curl.setopt(pycurl.MAXAGE_CONN, IDLE_SECONDS)
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open_socket)
-        curl.setopt(pycurl.SOCKOPTFUNCTION, on_new_socket)
+        curl.setopt(pycurl.SOCKOPTFUNCTION, self._on_socket_made)
         curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
 
-    def begin(self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None) -> None:
+    def begin(
+        self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None
+    ) -> None:
         self.request = request
         self.started_at = started_at
         self._addresses = route.addresses
@@ -412,6 +422,7 @@ class _Transfer:
         self._is_truncated = False
         self._refusal: str | None = None
         self._is_out_of_resources = False
+        self._is_new_connection = False
 
         request = self.request
         destination = request.destination
@@ -424,7 +435,9 @@ class _Transfer:
             setopt(pycurl.URL, url)
             self._url_set = url
         if self.address != self._address_set:
-            setopt(pycurl.CONNECT_TO, [f"::[{self.address}]:" if ":" in self.address else f"::{self.address}:"])
+            setopt(
+                pycurl.CONNECT_TO, [f"::[{self.address}]:" if ":" in self.address else f"::{self.address}:"]
+            )
             self._address_set = self.address
 
         body = request.body
@@ -453,9 +466,14 @@ class _Transfer:
 
     def answer(self, number: int | None) -> Answer:
         getinfo = self.curl.getinfo
-        failure, detail, is_platform_fault = (None, "", False) if number is None else self._failure(number)
+        if number is None and _ends_with_empty_line(self._headers):
+            failure, detail, is_platform_fault = None, "", False
+        else:
+            failure, detail, is_platform_fault = self._failure(number)
+        # Below 200 it only announces another one.
+        status_code = getinfo(pycurl.RESPONSE_CODE)
         total = getinfo(pycurl.TOTAL_TIME)
-        is_new_connection = getinfo(pycurl.NUM_CONNECTS) > 0
+        is_new_connection = self._is_new_connection
         connected = getinfo(pycurl.CONNECT_TIME) if is_new_connection else 0.0
         secured = getinfo(pycurl.APPCONNECT_TIME) if is_new_connection else 0.0
         first_byte = getinfo(pycurl.STARTTRANSFER_TIME) if self._headers else 0.0
@@ -465,7 +483,7 @@ class _Transfer:
             failure=failure,
             detail=detail,
             is_platform_fault=is_platform_fault,
-            status_code=getinfo(pycurl.RESPONSE_CODE) or None,
+            status_code=status_code if status_code >= 200 else None,
             response_headers=b"".join(self._headers),
             response_body=b"".join(self._body),
             is_truncated=self._is_truncated,
@@ -483,9 +501,16 @@ class _Transfer:
         """Keep nothing large alive until the handle is used again."""
         if len(self.request.body) > SMALL_BODY_BYTES:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
+        # There still, if it could not be duplicated.
+        self._close_opened()
         del self.request
         self._headers = []
         self._body = []
+
+    def _close_opened(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _seconds_left(self) -> float:
         return self.request.destination.timeout_seconds - (time.monotonic() - self._began_at)
@@ -503,7 +528,7 @@ class _Transfer:
                 self.curl.setopt(pycurl.CUSTOMREQUEST, method)
         self._method_set = method
 
-    def _failure(self, number: int) -> tuple[Outcome | None, str, bool]:
+    def _failure(self, number: int | None) -> tuple[Outcome | None, str, bool]:
         """The outcome of libcurl's error, our words for it, and whether it is our own machine's fault."""
         getinfo = self.curl.getinfo
         os_errno = getinfo(pycurl.OS_ERRNO)
@@ -511,7 +536,7 @@ class _Transfer:
             return Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", True
         if self._refusal is not None:
             return Outcome.ADDRESS_BLOCKED, self._refusal, False
-        if self._is_header_too_large:
+        if self._is_header_too_large or number == _E_TOO_LARGE:
             return Outcome.PROTOCOL_ERROR, "The headers of the answer are too large.", False
         if self._is_truncated:
             return None, "", False
@@ -530,14 +555,17 @@ class _Transfer:
             return Outcome.CONNECTION_FAILED, "The host could not be reached.", False
         if number == pycurl.E_GOT_NOTHING:
             return Outcome.CONNECTION_FAILED, "The connection was closed without an answer.", False
-        if number == pycurl.E_PARTIAL_FILE:
+        # None: libcurl takes headers that break off for headers that end.
+        if number is None or number == pycurl.E_PARTIAL_FILE:
             return Outcome.CONNECTION_FAILED, "The connection was closed in the middle of the answer.", False
-        if number in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR):
+        if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):
             return Outcome.CONNECTION_FAILED, "The connection was reset.", False
         return Outcome.PROTOCOL_ERROR, "The answer could not be understood.", False
 
     def _where_time_ran_out(self) -> str:
-        if self.curl.getinfo(pycurl.PRETRANSFER_TIME) == 0.0:
+        is_secure = self.request.destination.scheme == "https"
+        phase = pycurl.APPCONNECT_TIME if is_secure else pycurl.CONNECT_TIME
+        if self._is_new_connection and self.curl.getinfo(phase) == 0.0:
             return "No connection was made in time."
         if self._headers or self._body:
             return "The answer was not complete in time."
@@ -545,16 +573,26 @@ class _Transfer:
 
     # Called by libcurl
 
-    def _on_open_socket(self, purpose: int, address: tuple[int, int, int, tuple[Any, ...]]) -> socket.socket | int:
+    def _on_open_socket(
+        self, purpose: int, address: tuple[int, int, int, tuple[Any, ...]]
+    ) -> socket.socket | int:
         family, kind, protocol, (host, port, *_) = address
         self._refusal = self._guard.refusal(host, port)
         if self._refusal is not None:
             return int(pycurl.SOCKET_BAD)
         try:
-            return socket.socket(family, kind, protocol)
+            self._opened = socket.socket(family, kind, protocol)
         except OSError as error:
             self._is_out_of_resources = error.errno in _OUT_OF_RESOURCES
             return int(pycurl.SOCKET_BAD)
+        return self._opened
+
+    def _on_socket_made(self, fd: int, purpose: int) -> int:
+        # pycurl has made a duplicate of the socket that it was given, and wants no more of ours.
+        self._close_opened()
+        self._is_new_connection = True
+        self._on_new_number(fd)
+        return int(pycurl.SOCKOPT_OK)
 
     def _on_header(self, line: bytes) -> int | None:
         headers = self._headers
@@ -583,6 +621,11 @@ def _other_tls_fault(number: int) -> str:
     return "The TLS handshake failed."
 
 
+def _ends_with_empty_line(headers: list[bytes]) -> bool:
+    # Trailers of a chunked body may come after it.
+    return bool(headers) and (headers[-1] == b"\r\n" or b"\r\n" in headers or b"\n" in headers)
+
+
 def _sendable(headers: list[str]) -> list[Any]:
     """The lines in the form in which libcurl sends each of them as it is."""
     # Tests of the whole text, several times faster than of each line. The bar only marks the ends: a value that has
@@ -596,5 +639,7 @@ def _sendable(headers: list[str]) -> list[Any]:
         value = value.strip()
         # Line breaks would begin another header. `validation` refuses them; what slips through must not be sent.
         line = f"{name}: {value}" if value else f"{name};"
-        lines.append("".join(character for character in line if character >= " " or character == "\t").encode())
+        lines.append(
+            "".join(character for character in line if character >= " " or character == "\t").encode()
+        )
     return lines

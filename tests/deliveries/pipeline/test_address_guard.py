@@ -119,7 +119,9 @@ def test_a_refusal_says_why_in_words() -> None:
         ("8.8.8.8", 22, False),
     ],
 )
-def test_allowed_networks_open_all_but_the_platforms_own_ports(address: str, port: int, is_refused: bool) -> None:
+def test_allowed_networks_open_all_but_the_platforms_own_ports(
+    address: str, port: int, is_refused: bool
+) -> None:
     guard = AddressGuard([IPv4Network("127.0.0.0/8"), IPv6Network("fd12::/16")], {443, 5432})
 
     assert (guard.refusal(address, port) is not None) is is_refused
