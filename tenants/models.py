@@ -92,7 +92,8 @@ class Tenant(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(retention_days__gte=1, retention_days__lte=365), name="tenant_retention_days"
+                condition=models.Q(retention_days__gte=1, retention_days__lte=365),
+                name="tenant_retention_days",
             ),
         ]
 
@@ -101,7 +102,8 @@ class Tenant(models.Model):
 
     @property
     def effective_limits(self) -> dict[str, int | None]:
-        return DEFAULT_LIMITS | self.limits
+        limits: dict[str, int | None] = self.limits
+        return DEFAULT_LIMITS | limits
 
 
 class Member(TenantOwned):
@@ -246,3 +248,38 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class RateCounter(models.Model):
+    """How often something was done in the minute that began at `started_at`. Unlogged: a crash forgets a minute."""
+
+    key = models.CharField(max_length=255, primary_key=True)
+    """`key:<id>` for an API key, `unknown:<address>` for unknown keys."""
+    started_at = models.DateTimeField(db_default=Now())
+    count = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class PortalLink(TenantOwned):
+    """A one-time way into a tenant's portal. Only the hash of its token is kept."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    hash = models.BinaryField(max_length=32, unique=True)
+    role = models.CharField(max_length=16, choices=Member.Role.choices)
+    email = models.CharField(max_length=254, blank=True, default="")
+    """A label for the audit log, never a sign-in."""
+    return_url = models.CharField(max_length=2048, blank=True, default="")
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+    """Deleted by request: the link and its sessions are over."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return str(self.id)

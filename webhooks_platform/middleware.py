@@ -6,11 +6,15 @@ from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
+from tenants.api import problems
+from tenants.api.problems import Problem, problem_response
 from tenants.ids import new_id
+from webhooks_platform import api_errors
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -66,12 +70,67 @@ class PagesOnly:
         return None
 
 
-def problems_below_api(get_response: GetResponse) -> GetResponse:
-    """Unknown paths and wrong methods below /api/v1 have the same shape as every other error there."""
+class ProblemsBelowApi:
+    """What DRF never sees has the shape of every other error too: unknown paths, and whatever a plain view raises."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api(request.path_info):
+            return self.get_response(request)
+        if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+            # WSGI has no end of such a body; it would be taken for empty.
+            problem = problems.Problem(411, "length_required", "Length required", "Send a Content-Length.")
+            return problem_response(request, problem)
+        response = self.get_response(request)
+        if response.status_code >= 400 and "json" not in response.get("Content-Type", ""):
+            return problem_response(request, _problem_of_page(response))
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return api_errors.respond(request, error) if is_api(request.path_info) else None
+
+
+def is_api(path: str) -> bool:
+    return path.startswith("/api/v1/") or path == "/api/v1"
+
+
+def _problem_of_page(response: HttpResponseBase) -> Problem:
+    """Django's own pages: the resolver's 404, a method that a plain view does not take, a host that is not ours."""
+    match response.status_code:
+        case 404:
+            return problems.not_found()
+        case 405:
+            return problems.method_not_allowed(response.get("Allow", "").split(", "))
+        case status if status < 500:
+            return Problem(400, "bad_request", "Bad request", "The request cannot be read.")
+        case _:
+            return problems.internal_error()
+
+
+def cors(get_response: GetResponse) -> GetResponse:
+    """Answers to the origins that the settings list, and to no other. Keys do not belong in browsers."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        return get_response(request)
+        origin = request.META.get("HTTP_ORIGIN", "")
+        if origin not in settings.WEBHOOKS_CORS_ORIGINS or not is_api(request.path_info):
+            return get_response(request)
+        is_preflight = request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META
+        response = HttpResponse(status=204) if is_preflight else get_response(request)
+        response["Access-Control-Allow-Origin"] = origin
+        patch_vary_headers(response, ["Origin"])
+        if is_preflight:
+            response["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+            response["Access-Control-Allow-Headers"] = (
+                "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
+            )
+            response["Access-Control-Max-Age"] = "600"
+        else:
+            response["Access-Control-Expose-Headers"] = (
+                "X-Request-Id, Location, Retry-After, Idempotent-Replayed, "
+                "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+            )
+        return response
 
     return middleware
-
-

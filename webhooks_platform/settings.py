@@ -24,7 +24,9 @@ DEBUG = env_bool("DEBUG", default=False)
 INSECURE_SECRET_KEY = "insecure-development-key"  # noqa: S105 - refused unless DEBUG is on
 SECRET_KEY = env_str("SECRET_KEY", INSECURE_SECRET_KEY)
 if SECRET_KEY == INSECURE_SECRET_KEY and not DEBUG:
-    raise ImproperlyConfigured("SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=true to try things out.")
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=true to try things out."
+    )
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS") or (["*"] if DEBUG else ["localhost", "127.0.0.1", "[::1]"])
 
 INSTALLED_APPS = [
@@ -49,7 +51,8 @@ MIDDLEWARE = [
     "webhooks_platform.middleware.request_id",
     "django.middleware.security.SecurityMiddleware",
     "webhooks_platform.middleware.PagesOnly",
-    "webhooks_platform.middleware.problems_below_api",
+    "webhooks_platform.middleware.cors",
+    "webhooks_platform.middleware.ProblemsBelowApi",
 ]
 PAGES_MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -164,7 +167,9 @@ WEBHOOKS_ALLOWED_NETWORKS = env_allowed_networks("WEBHOOKS_ALLOWED_NETWORKS")
 WEBHOOKS_ENCRYPTION_KEYS = env_encryption_keys("WEBHOOKS_ENCRYPTION_KEYS")
 if not WEBHOOKS_ENCRYPTION_KEYS:
     if not DEBUG:
-        raise ImproperlyConfigured("WEBHOOKS_ENCRYPTION_KEYS is not set. Set it to 'id:base64' of 32 random bytes.")
+        raise ImproperlyConfigured(
+            "WEBHOOKS_ENCRYPTION_KEYS is not set. Set it to 'id:base64' of 32 random bytes."
+        )
     WEBHOOKS_ENCRYPTION_KEYS = [("insecure", b"insecure development key 32 byte")]
 WEBHOOKS_TRANSPORT = env_choice("WEBHOOKS_TRANSPORT", "curl", ("curl", "requests"))
 WEBHOOKS_PUBLIC_URL = env_str("WEBHOOKS_PUBLIC_URL").rstrip("/")
