@@ -376,3 +376,19 @@ class Attempt(TenantOwned):
             # The attempts of a delivery.
             Index(fields=["delivery_id"], name="attempt_by_delivery"),
         ]
+
+
+class SweepState(models.Model):
+    """The one row in which the repair sweep remembers how far it came."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    repaired_at = models.DateTimeField()
+    """Deliveries created before have been looked at."""
+    walked_to = models.UUIDField()
+    """The last lane of the walk over all of them."""
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="sweep_state_is_one_row")]
+
+    def __str__(self) -> str:
+        return f"{self.repaired_at}"

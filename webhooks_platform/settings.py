@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from webhooks_platform import VERSION
 from webhooks_platform.env import (
     env_allowed_networks,
     env_bool,
@@ -184,6 +186,13 @@ WEBHOOKS_DISPATCHERS = env_int("WEBHOOKS_DISPATCHERS", 1, low=1, high=64)
 """Dispatchers wanted alive at once while there is work; each needs a process of the dispatch worker."""
 WEBHOOKS_WEB_PORT = env_int("WEBHOOKS_WEB_PORT", 8000, low=1, high=65535)
 """The port that the platform itself listens on: never a destination of deliveries on its own machine."""
+WEBHOOKS_OWN_PORTS = {
+    WEBHOOKS_WEB_PORT,
+    int(DATABASES["default"].get("PORT") or 5432),
+    urlsplit(CELERY_BROKER_URL).port or 6379,
+}
+"""Never a destination of deliveries inside the allowed networks, where these servers are."""
+WEBHOOKS_USER_AGENT = f"Webhooks-Platform/{VERSION}"
 WEBHOOKS_API_RATE_LIMIT = env_int("WEBHOOKS_API_RATE_LIMIT", 0, low=0, high=1_000_000)
 """Requests per minute for each API key; 0 is none."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")

@@ -56,28 +56,29 @@ REFUSED_IPV6: tuple[tuple[IPv6Network, str], ...] = tuple(
     )
 )
 
-# Two ports of the public web that the platform may well serve on itself: refusing its own would cut off the world's.
-PORTS_OF_THE_PUBLIC_WEB = frozenset({80, 443})
-
 # A range that is let through is for receivers of its owner's own; system services live below this port.
 FIRST_PORT_IN_ALLOWED_NETWORKS = 1024
+
+
+Network = IPv4Network | IPv6Network
 
 
 class AddressGuard:
     """Judges one address and port.
 
-    `allowed_networks` are let through although they are not public (none by default), for ports from 1024 on.
-    `blocked_ports` are the platform's own (database, broker, web): refused everywhere, allowed networks included.
+    `allowed_networks` are let through although they are not public (none by default), at all ports from 1024 on, or as a
+    pair with one port at that alone. `blocked_ports` are the platform's (database, broker, web): refused inside allowed networks,
+    which are where the platform's servers are.
     """
 
-    __slots__ = ("allowed_networks", "blocked_ports", "_judge")
+    __slots__ = ("_judge", "allowed", "blocked_ports")
 
     def __init__(
         self,
-        allowed_networks: Iterable[IPv4Network | IPv6Network] = (),
+        allowed_networks: Iterable[Network | tuple[Network, int | None]] = (),
         blocked_ports: Iterable[int] = (),
     ) -> None:
-        self.allowed_networks: tuple[IPv4Network | IPv6Network, ...] = tuple(allowed_networks)
+        self.allowed = tuple(entry if isinstance(entry, tuple) else (entry, None) for entry in allowed_networks)
         self.blocked_ports = frozenset(blocked_ports)
         # The socket-open callback asks on every new connection, mostly for addresses it has just asked for.
         self._judge = lru_cache(maxsize=4096)(self._judge_uncached)
@@ -92,10 +93,9 @@ class AddressGuard:
             return f"{address} is not an address that can be delivered to."
         reason = _not_public(ip)
         if reason is None:
-            if port in self.blocked_ports and port not in PORTS_OF_THE_PUBLIC_WEB:
-                return f"Port {port} is one of the platform's own."
             return None
-        if not any(ip in network for network in self.allowed_networks):
+        ports = [allowed_port for network, allowed_port in self.allowed if ip in network]
+        if not ports or not (None in ports or port in ports):
             return f"{ip} {reason}; only addresses on the public internet are delivered to."
         if port in self.blocked_ports:
             return f"Port {port} is one of the platform's own."

@@ -10,6 +10,8 @@ from typing import Any, cast
 import psycopg
 from django.db import connection as django_connection
 
+from deliveries.pipeline import arrays
+
 Row = tuple[Any, ...]
 
 
@@ -29,4 +31,5 @@ def connect(*, application_name: str, statement_timeout_seconds: int) -> psycopg
     connection: psycopg.Connection[Row] = psycopg.Connection.connect(**parameters, autocommit=True)
     # Prepared from the first use: parsing is a good part of the cost of these statements. Plans stay custom.
     connection.prepare_threshold = 1
+    arrays.register(connection)
     return connection

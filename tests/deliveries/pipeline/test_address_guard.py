@@ -114,7 +114,7 @@ def test_a_refusal_says_why_in_words() -> None:
         ("127.0.0.1", 5432, True),
         ("::ffff:127.0.0.1", 5432, True),
         ("fd12::1", 5432, True),
-        ("8.8.8.8", 5432, True),
+        ("8.8.8.8", 5432, False),
         ("8.8.8.8", 443, False),
         ("8.8.8.8", 22, False),
     ],
@@ -125,6 +125,14 @@ def test_allowed_networks_open_all_but_the_platforms_own_ports(
     guard = AddressGuard([IPv4Network("127.0.0.0/8"), IPv6Network("fd12::/16")], {443, 5432})
 
     assert (guard.refusal(address, port) is not None) is is_refused
+
+
+def test_a_network_may_be_let_through_at_one_port_alone() -> None:
+    guard = AddressGuard([(IPv4Network("127.0.0.1/32"), 9000)])
+
+    assert guard.refusal("127.0.0.1", 9000) is None
+    assert guard.refusal("127.0.0.1", 9001) is not None
+    assert guard.refusal("127.0.0.2", 9000) is not None
 
 
 @pytest.mark.parametrize(

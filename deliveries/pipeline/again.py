@@ -1,0 +1,70 @@
+"""New deliveries of events that were published before. Called by the replay and recover services.
+
+The other half of the one writer, beside `ingest`: the tenant of event and endpoint is compared in the statement itself.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from deliveries.models import Delivery
+from deliveries.pipeline.wake import wake
+from tenants import ids
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One event to one endpoint; body and error are the transformation's, as fan-out gave them."""
+
+    event_id: UUID
+    endpoint_id: UUID
+    subscription_id: UUID | None = None
+    body: bytes | None = None
+    error: str | None = None
+
+
+INSERT = """
+INSERT INTO deliveries_delivery (id, tenant_id, endpoint_id, event_id, event_type, status, trigger, subscription_id,
+                                 ordering_key, sequence, attempt_count, schedule_step, next_attempt_at, body,
+                                 preparation_error, size, created_at)
+SELECT u.id, e.tenant_id, endpoint.id, e.id, e.type, 'pending', %s, u.subscription_id,
+       CASE WHEN endpoint.ordering = 'fifo' THEN COALESCE(e.ordering_key, '') END, e.sequence, 0, 0,
+       now(), u.body, u.error, COALESCE(octet_length(u.body), octet_length(e.data)), clock_timestamp()
+FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::bytea[], %s::text[])
+     AS u(id, event_id, endpoint_id, subscription_id, body, error)
+JOIN deliveries_event e ON e.id = u.event_id AND e.tenant_id = %s AND e.data IS NOT NULL
+JOIN deliveries_endpoint endpoint ON endpoint.id = u.endpoint_id AND endpoint.tenant_id = %s
+RETURNING id
+"""
+
+
+def deliver_again(*, tenant_id: UUID, again: Sequence[Again], trigger: Delivery.Trigger) -> list[UUID]:
+    """Owe these events to these endpoints once more; events without payload are left out. Returns the new deliveries.
+
+    Inside the caller's transaction; the lanes are woken after it.
+    """
+    if not again:
+        return []
+    minter = ids.Minter(time.time_ns() // 1000)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            INSERT,
+            [
+                trigger.value,
+                [minter.next() for _ in again],
+                [one.event_id for one in again],
+                [one.endpoint_id for one in again],
+                [one.subscription_id for one in again],
+                [one.body for one in again],
+                [one.error for one in again],
+                tenant_id,
+                tenant_id,
+            ],
+        )
+        made = [row[0] for row in cursor.fetchall()]
+    lanes = [(endpoint_id, None) for endpoint_id in {one.endpoint_id for one in again}]
+    transaction.on_commit(lambda: wake(lanes))
+    return made

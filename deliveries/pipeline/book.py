@@ -1,0 +1,303 @@
+"""What one dispatcher has in memory: lanes held, deliveries loaded, requests in the air, payloads; and who may start next.
+
+No database and no network in here, so its rules can be tested with numbers. Called by `dispatch`.
+
+Fairness is one rule at every level: a tenant starts, loads or takes something more only while it has less of it than is
+free. One tenant alone then has at most half; n greedy tenants have 1/(n+1) each; and as much always stays free for
+whoever comes next.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.lanes import Owed
+
+MAX_LOADED = 4_096
+"""Deliveries in memory that are not in the air. About a quarter of a second of work."""
+
+MAX_LANES = 4_096
+"""Lanes held at once. Each costs a kilobyte, and a row at each renewal."""
+
+MAX_LOAD = 512
+"""Deliveries loaded of one lane at a time, at most."""
+
+PAYLOAD_BYTES = 32 * 1024 * 1024
+"""Payloads in memory at once."""
+
+TURN_SECONDS = 0.1
+"""How long a lane is served while others wait for their turn in the database."""
+
+SLOW_SECONDS = 1.0
+"""From here on a transfer counts as slow; those together take at most half of the slots."""
+
+FIRST_SLOTS = 2.0
+"""Requests at once that a lane starts with, before its endpoint has answered."""
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+NO_ID = b"\x00" * 16
+
+
+@dataclass(slots=True, eq=False)
+class Payload:
+    """An event's data, shared by all its deliveries in memory."""
+
+    event_id: bytes
+    tenant_id: bytes
+    id_text: str
+    type: str
+    occurred_at: datetime
+    data: bytes | None
+    hops: int
+    channels: list[str] | None
+    size: int
+    """Bytes it takes in memory: the data, and the body made of it."""
+    fetched_at: float
+    users: int = 0
+    """Deliveries in the air that carry it."""
+    encoded: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """By format: content type and body."""
+
+
+@dataclass(slots=True, eq=False)
+class TenantShare:
+    """What one tenant has of this dispatcher."""
+
+    tenant_id: bytes
+    lanes: int = 0
+    loaded: int = 0
+    in_air: int = 0
+    bytes: int = 0
+    sendable: "deque[HeldLane]" = field(default_factory=deque)
+    is_waiting: bool = False
+    """Stands in `Book.turn` already."""
+
+
+@dataclass(slots=True, eq=False)
+class HeldLane:
+    endpoint_id: bytes
+    share: TenantShare
+    config: EndpointConfig
+    slots: float
+    taken_at: float
+    queue: deque[Owed] = field(default_factory=deque)
+    in_air: int = 0
+    slow: int = 0
+    unrecorded: int = 0
+    flying: set[bytes] = field(default_factory=set)
+    """Ids in the air or not yet recorded: a load leaves them out."""
+    after_due: Any = BEGINNING
+    after_id: bytes = NO_ID
+    served: int = 0
+    is_dry: bool = False
+    """The last load brought less than was asked for."""
+    is_loading: bool = False
+    is_sendable: bool = False
+    """Stands in its tenant's queue of sendable lanes."""
+    is_hungry: bool = False
+    """Its next delivery's payload is not here and being fetched."""
+    is_dropped: bool = False
+    """Lost, paused or stopped: nothing more starts; it goes back when the last result is recorded."""
+    cleared_at: float | None = None
+    """Its `ready_at` was cleared while it waits for slow answers, so that wakes can be seen."""
+    hold_seconds: float | None = None
+    hold_reason: str | None = None
+
+    cursor_since: float = 0.0
+    """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
+
+    def in_memory(self) -> list[bytes]:
+        """Deliveries that a load from the beginning must leave out."""
+        return [*self.flying, *[owed.id for owed in self.queue]]
+
+    @property
+    def limit(self) -> int:
+        """Requests at once: what its answers have earned, up to what the endpoint wants."""
+        return min(int(self.slots), self.config.max_in_flight)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.queue and not self.in_air and not self.unrecorded and not self.is_loading
+
+
+class Book:
+    def __init__(self, *, capacity: int) -> None:
+        self.capacity = capacity
+        self.lanes: dict[bytes, HeldLane] = {}
+        self.shares: dict[bytes, TenantShare] = {}
+        self.turn: deque[TenantShare] = deque()
+        self.in_air = 0
+        self.slow = 0
+        self.loaded = 0
+        self.payloads: dict[bytes, Payload] = {}
+        self.unused: OrderedDict[bytes, Payload] = OrderedDict()
+        self.payload_bytes = 0
+
+    # --- lanes --------------------------------------------------------------------------------------------------------
+
+    def hold(self, *, endpoint_id: bytes, tenant_id: bytes, config: EndpointConfig, slots: float, now: float) -> HeldLane:
+        share = self.shares.get(tenant_id)
+        if share is None:
+            share = self.shares[tenant_id] = TenantShare(tenant_id)
+        share.lanes += 1
+        lane = HeldLane(endpoint_id, share, config, max(slots, 1.0), now)
+        self.lanes[endpoint_id] = lane
+        return lane
+
+    def let_go(self, lane: HeldLane) -> None:
+        self.drop_queue(lane)
+        if self.lanes.pop(lane.endpoint_id, None) is not None:
+            lane.share.lanes -= 1
+            share = lane.share
+            if not share.lanes and not share.loaded and not share.in_air:
+                self.shares.pop(share.tenant_id, None)
+
+    def free_lanes(self) -> int:
+        return MAX_LANES - len(self.lanes)
+
+    def full_tenants(self) -> list[bytes]:
+        """Those that have as many lanes, loaded deliveries or slots as are free: they take no further lanes now."""
+        free_lanes, free_loads, free_slots = self.free_lanes(), self.free_loads(), self.free_slots()
+        return [
+            share.tenant_id
+            for share in self.shares.values()
+            if share.lanes >= free_lanes or share.loaded >= free_loads or share.in_air >= free_slots
+        ]
+
+    # --- loaded deliveries --------------------------------------------------------------------------------------------
+
+    def free_loads(self) -> int:
+        return MAX_LOADED - self.loaded
+
+    def add(self, lane: HeldLane, owed: list[Owed]) -> None:
+        lane.queue.extend(owed)
+        self.loaded += len(owed)
+        lane.share.loaded += len(owed)
+        self.offer(lane)
+
+    def drop_queue(self, lane: HeldLane) -> None:
+        count = len(lane.queue)
+        for owed in lane.queue:
+            self._unpin(owed.event_id)
+        lane.queue.clear()
+        self.loaded -= count
+        lane.share.loaded -= count
+
+    # --- who may start next -------------------------------------------------------------------------------------------
+
+    def free_slots(self) -> int:
+        return self.capacity - self.in_air
+
+    def offer(self, lane: HeldLane) -> None:
+        """Queue the lane among its tenant's sendable ones, and the tenant among those whose turn comes."""
+        if lane.is_sendable or not lane.queue or lane.is_hungry or lane.is_dropped or lane.in_air >= lane.limit:
+            return
+        lane.is_sendable = True
+        share = lane.share
+        share.sendable.append(lane)
+        if not share.is_waiting:
+            share.is_waiting = True
+            self.turn.append(share)
+
+    def next_lane(self) -> HeldLane | None:
+        """The lane that may start one request now: tenants in turn, then lanes. None: nobody may."""
+        for _ in range(len(self.turn)):
+            share = self.turn.popleft()
+            if share.in_air >= self.capacity - self.in_air:
+                # It has its share; others go first, and answers bring it back here.
+                self.turn.append(share)
+                continue
+            lane = self._next_of(share)
+            if share.sendable:
+                self.turn.append(share)
+            else:
+                share.is_waiting = False
+            if lane is not None:
+                return lane
+        return None
+
+    def _next_of(self, share: TenantShare) -> HeldLane | None:
+        for _ in range(len(share.sendable)):
+            lane = share.sendable.popleft()
+            lane.is_sendable = False
+            if not lane.queue or lane.is_hungry or lane.is_dropped or lane.in_air >= lane.limit:
+                continue
+            if lane.slow and self.slow * 2 >= self.capacity:
+                # Half of the slots hang already, and this lane hangs too: it waits for an answer.
+                continue
+            return lane
+        return None
+
+    def started(self, lane: HeldLane, owed: Owed) -> None:
+        self.loaded -= 1
+        lane.share.loaded -= 1
+        lane.in_air += 1
+        lane.share.in_air += 1
+        self.in_air += 1
+        lane.served += 1
+        lane.flying.add(owed.id)
+        self.offer(lane)
+
+    def answered(self, lane: HeldLane, *, is_good: bool, is_timeout: bool, was_slow: bool) -> None:
+        lane.in_air -= 1
+        lane.share.in_air -= 1
+        self.in_air -= 1
+        if was_slow:
+            lane.slow -= 1
+            self.slow -= 1
+        if is_good:
+            if lane.slots < lane.config.max_in_flight:
+                lane.slots += 1.0
+        elif is_timeout:
+            lane.slots = max(1.0, lane.slots / 2)
+        self.offer(lane)
+
+    # --- payloads -----------------------------------------------------------------------------------------------------
+    #
+    # What was fetched stays until it was sent once; what nobody carries any more goes, the oldest first, when room is
+    # needed. So the budget covers what waits and what is in the air together.
+
+    def put_payload(self, payload: Payload) -> None:
+        if payload.event_id in self.payloads:
+            return
+        self.payloads[payload.event_id] = payload
+        self.payload_bytes += payload.size
+        share = self.shares.get(payload.tenant_id)
+        if share is not None:
+            share.bytes += payload.size
+
+    def use_payload(self, payload: Payload) -> None:
+        if not payload.users:
+            self.unused.pop(payload.event_id, None)
+        payload.users += 1
+
+    def done_with(self, payload: Payload) -> None:
+        payload.users -= 1
+        self._unpin(payload.event_id)
+
+    def _unpin(self, event_id: bytes) -> None:
+        payload = self.payloads.get(event_id)
+        if payload is not None and not payload.users and event_id not in self.unused:
+            self.unused[event_id] = payload
+
+    def room_for_payloads(self) -> int:
+        """Bytes that may be fetched now; makes room by forgetting what nobody carries."""
+        while self.unused and self.payload_bytes > PAYLOAD_BYTES // 2:
+            self._forget(next(iter(self.unused)))
+        return max(0, PAYLOAD_BYTES - self.payload_bytes)
+
+    def unpin_stale(self, *, before: float) -> None:
+        """Payloads whose lane was lost before they were sent."""
+        for payload in list(self.payloads.values()):
+            if not payload.users and payload.fetched_at < before:
+                self._unpin(payload.event_id)
+
+    def _forget(self, event_id: bytes) -> None:
+        payload = self.unused.pop(event_id)
+        del self.payloads[event_id]
+        self.payload_bytes -= payload.size
+        share = self.shares.get(payload.tenant_id)
+        if share is not None:
+            share.bytes -= payload.size

@@ -1,0 +1,881 @@
+"""The dispatcher: takes lanes, sends what is due, writes results in bulk. A Celery task runs it (`deliveries/tasks.py`).
+
+One loop, and three threads that talk to the database for it, so that it never waits:
+
+    heart     renews the lease every five seconds, on a connection of its own
+    lanes     one *round* at a time: release, promote, take, load, fetch payloads
+    records   one batch of results at a time
+
+The loop itself (`Dispatcher.run`) sends, judges answers, and decides what the next round and the next batch are. What is
+in memory, and whose turn it is, is in `book`.
+"""
+
+import logging
+import os
+import random
+import resource
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, StrEnum
+from itertools import islice
+from uuid import UUID
+
+import psycopg
+
+from deliveries.pipeline import lanes
+from deliveries.pipeline.body import encode
+from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, SLOW_SECONDS, TURN_SECONDS, Book, HeldLane, Payload
+from deliveries.pipeline.clerk import Clerk
+from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
+from deliveries.pipeline.lanes import Owed
+from deliveries.pipeline.outcome import GONE, Outcome, is_final, retry_after_seconds
+from deliveries.pipeline.record import Result, record
+from deliveries.pipeline.retry import next_wait
+from deliveries.pipeline.signing import sign
+from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
+from deliveries.pipeline.wake import nudge
+from tenants import ids
+
+logger = logging.getLogger(__name__)
+
+HAND_OVER_SECONDS = 600
+"""After this a fresh task goes on: what a process gathers over time is let go."""
+
+HAND_OVER_DELIVERIES = 1_000_000
+
+EAGER_SECONDS = 2.0
+"""After the last work, lanes are looked for every 5 ms for so long; then every 50 ms."""
+
+EAGER_PAUSE = 0.005
+PATIENT_PAUSE = 0.05
+
+DRY_SECONDS = 30.0
+"""Without work for so long, the dispatcher ends; a nudge starts the next one."""
+
+DRAIN_SECONDS = 25.0
+"""After SIGTERM, what is in the air may take this long; the rest is left to the next dispatcher, and repeats."""
+
+BATCH_RESULTS = 256
+"""Results that are recorded at once even if the last batch was recorded a moment ago."""
+
+BATCH_SECONDS = 0.01
+"""How long a result waits for others."""
+
+MOST_UNRECORDED = 4_096
+"""Results in memory. Beyond it nothing is sent until the database has caught up."""
+
+MOST_UNRECORDED_BYTES = 24 * 1024 * 1024
+
+LANES_A_ROUND = 512
+
+CHECK_SECONDS = 2.0
+"""Between looks at what people changed about the lanes that are held. Five are promised."""
+
+PATROL_SECONDS = 0.1
+"""Between looks at all lanes in memory, and for new work on those that wait for slow answers."""
+
+CURSOR_SECONDS = 1.0
+"""How long loads of a lane go on behind the last one, before they begin again at its oldest delivery."""
+
+PLATFORM_FAULT_WAIT = 5.0
+"""Seconds until an attempt that failed by our own fault is made again. It is not a step of the schedule."""
+
+DESCRIPTORS_SPARE = 200
+
+Connection = psycopg.Connection[Row]
+
+
+class Ending(StrEnum):
+    DRY = "dry"
+    HANDED_OVER = "handed over"
+    DRAINED = "drained"
+    LEASE_LOST = "lease lost"
+    DATABASE_LOST = "database lost"
+
+
+class Need(Enum):
+    NOTHING = 0
+    LOAD = 1
+    RELEASE = 2
+    CLEAR = 3
+    """It waits for slow answers: empty its `ready_at`, so that wakes can be seen, and look once more."""
+    WAKE = 4
+    """It was cleared: see whether it was woken since."""
+
+
+class Heart(threading.Thread):
+    """Renews the lease. `deadline` is on CLOCK_BOOTTIME, counted from before the renewal was sent."""
+
+    def __init__(self, *, me: UUID, process: str) -> None:
+        super().__init__(name="heart", daemon=True)
+        self.me = me
+        self.process = process
+        self.has_room = True
+        self.is_draining = False
+        self.done = 0
+        self.is_dead = False
+        self.is_sending_stopped = False
+        self.clock_offset = 0.0
+        """The database's clock less ours."""
+        self._stop = threading.Event()
+        self._connection: Connection | None = None
+        before = boottime()
+        self._connect()
+        assert self._connection is not None
+        lanes.register(self._connection, me=me, process=process)
+        self.deadline = before + lanes.DEADLINE_SECONDS
+        self.beat()
+
+    def _connect(self) -> None:
+        self._connection = connect(application_name="webhooks-heart", statement_timeout_seconds=3)
+
+    def beat(self) -> None:
+        """One renewal. Raises psycopg.Error if the database is away."""
+        before = boottime()
+        if self._connection is None:
+            self._connect()
+        assert self._connection is not None
+        ours = time.time()
+        is_alive, theirs, self.is_sending_stopped = lanes.renew(
+            self._connection, me=self.me, has_room=self.has_room, is_draining=self.is_draining, done=self.done
+        )
+        if not is_alive:
+            self.is_dead = True
+            return
+        self.clock_offset = theirs - ours
+        self.deadline = before + lanes.DEADLINE_SECONDS
+
+    def run(self) -> None:
+        pause = float(lanes.RENEW_SECONDS)
+        while not self._stop.wait(pause) and not self.is_dead:
+            try:
+                self.beat()
+                pause = float(lanes.RENEW_SECONDS)
+            except psycopg.Error:
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = None
+                pause = 0.5
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self.is_alive():
+            self.join(5)
+
+    def sign_off(self) -> bool:
+        """After `stop`. Whether lanes are ready for another. What cannot be reached is taken over when the lease ends."""
+        try:
+            if self._connection is None:
+                self._connect()
+            assert self._connection is not None
+            lanes.sign_off(self._connection, me=self.me)
+            return lanes.is_any_ready(self._connection)
+        except psycopg.Error:
+            logger.warning("sign-off failed, the lease will run out")
+            return False
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+
+def boottime() -> float:
+    """Seconds that also pass while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class Round:
+    """What the lanes thread is asked to do at once, and what came of it."""
+
+    release: list[lanes.Release]
+    clear: list[lanes.Release]
+    wanted: list[lanes.Wanted]
+    held: list[bytes]
+    take: int
+    full_tenants: list[bytes]
+    after_tenant: UUID
+    look_for_woken: list[bytes]
+    check: bool
+    fetch: list[tuple[bytes, int]]
+    """Events whose payload is needed, with their sizes."""
+    fetch_bytes: int
+    free_loads: int
+    released: int = 0
+    taken: list[lanes.Taken] = field(default_factory=list)
+    configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
+    counts: dict[bytes, int] = field(default_factory=dict)
+    """How many were asked for, by lane."""
+    owed: list[Owed] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    woken: list[bytes] = field(default_factory=list)
+    checked: list[Row] | None = None
+    ended: dict[bytes, int] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """One run. `stop_fd`, when readable, asks it to drain (see `deliveries/tasks.py`)."""
+
+    def __init__(
+        self,
+        *,
+        open_transport: Callable[[int], Transport],
+        capacity: int,
+        on_gone: Callable[[UUID], None],
+        user_agent: str,
+        stop_fd: int | None = None,
+        dry_seconds: float = DRY_SECONDS,
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> None:
+        self.me = ids.new_id()
+        self.capacity = min(capacity, raise_descriptor_limit())
+        self.transport = open_transport(self.capacity)
+        self.on_gone = on_gone
+        self.user_agent_line = f"user-agent: {user_agent}"
+        self.stop_fd = stop_fd
+        self.dry_seconds = dry_seconds
+        self.drain_seconds = drain_seconds
+        self.book = Book(capacity=self.capacity)
+        self.configs = ConfigCache()
+        self.results: list[Result] = []
+        self.result_lanes: list[HeldLane] = []
+        self.result_bytes = 0
+        self.unrecorded = 0
+        self.oldest_result = 0.0
+        self.flights: deque[Flight] = deque()
+        """In the order in which they started, finished ones among them; looked at when a second old."""
+        self.hungry: set[HeldLane] = set()
+        """Lanes whose next payload is not in memory."""
+        self.attention: set[HeldLane] = set()
+        """Lanes to which something happened since the last round."""
+        self.after_tenant = lanes.NO_TENANT
+        self.others_wait = False
+        """The last take brought all it asked for: lanes give way after their turn."""
+        self.next_take = 0.0
+        self.next_check = 0.0
+        self.next_patrol = 0.0
+        self.last_work = 0.0
+        self.done = 0
+        self.ending: Ending | None = None
+        self.drain_until = 0.0
+        self.gone: set[bytes] = set()
+        self.random = random.Random()  # noqa: S311 - jitter, no secret
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Ending:
+        """Until there is nothing to do, it is time to hand over, or someone says stop."""
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.heart = Heart(me=self.me, process=f"{socket.gethostname()}:{os.getpid()}")
+        if abs(self.heart.clock_offset) > 60:
+            self.heart.sign_off()
+            raise ClockOff(self.heart.clock_offset)
+        self.heart.start()
+        self.lanes_clerk = Clerk("lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5)
+        self.records_clerk = Clerk("records", wake_fd=self.wake_fd, statement_timeout_seconds=10)
+        self.transport.watch(self.wake_fd)
+        if self.stop_fd is not None:
+            self.transport.watch(self.stop_fd)
+        self.began = self.last_work = time.monotonic()
+        try:
+            while not self._is_over():
+                for answer in self.transport.poll(self._pause()):
+                    self._answered(answer)
+                self._collect()
+                self._mark_slow()
+                self._send()
+                self._record()
+                self._next_round()
+        finally:
+            self._end()
+        assert self.ending is not None
+        return self.ending
+
+    def _is_over(self) -> bool:
+        """Whether the run ends here. First decides whether it should begin to end."""
+        now = time.monotonic()
+        if self.heart.is_dead or boottime() > self.heart.deadline:
+            self.ending = Ending.LEASE_LOST
+            return True
+        if self.ending is None:
+            if self._is_asked_to_stop():
+                self._begin_to_end(Ending.DRAINED, now)
+            elif self.lanes_clerk.losses or self.records_clerk.losses:
+                # What the database lost of our lanes' rows cannot be known: a new run begins with none.
+                self._begin_to_end(Ending.DATABASE_LOST, now)
+            elif now - self.began > HAND_OVER_SECONDS or self.done > HAND_OVER_DELIVERIES:
+                self._begin_to_end(Ending.HANDED_OVER, now)
+            elif now - self.last_work > self.dry_seconds and not self.book.lanes:
+                self._begin_to_end(Ending.DRY, now)
+            return False
+        is_idle = not self.book.in_air and not self.unrecorded and not self.book.lanes
+        if is_idle and not self.lanes_clerk.is_busy and not self.records_clerk.is_busy:
+            return True
+        return now > self.drain_until
+
+    def _begin_to_end(self, ending: Ending, now: float) -> None:
+        """Take nothing more, drop what was not sent yet; what is in the air is waited for."""
+        self.ending = ending
+        self.drain_until = now + self.drain_seconds
+        self.heart.is_draining = True
+        for lane in self.book.lanes.values():
+            self._drop(lane)
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.stop_fd is None:
+            return False
+        try:
+            return bool(os.read(self.stop_fd, 8))
+        except BlockingIOError:
+            return False
+
+    def _pause(self) -> float:
+        """How long the next poll may wait: until a lane may be taken or a batch is due."""
+        now = time.monotonic()
+        until = now + 0.25
+        if not self.lanes_clerk.is_busy:
+            until = min(until, self.next_take)
+        if self.results and not self.records_clerk.is_busy:
+            until = min(until, self.oldest_result + BATCH_SECONDS)
+        return max(0.0, until - now)
+
+    def _end(self) -> None:
+        """Give back what can be given back. In the air past the deadline: aborted, and repeated by the next holder."""
+        self.transport.abort_all()
+        self.transport.close()
+        self.lanes_clerk.stop()
+        self.records_clerk.stop()
+        self.heart.stop()
+        if self.heart.sign_off() or self.ending is Ending.HANDED_OVER:
+            # Who published since our last look saw a dispatcher alive and sent no nudge.
+            nudge()
+        os.close(self.wake_fd)
+        logger.info("dispatcher ended", extra={"ending": self.ending, "deliveries": self.done})
+
+    def _collect(self) -> None:
+        try:
+            os.eventfd_read(self.wake_fd)
+        except BlockingIOError:
+            pass
+        self.lanes_clerk.collect()
+        self.records_clerk.collect()
+
+    # --- send ---------------------------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Start what may start: tenants in turn, lanes in turn, until no one may."""
+        book = self.book
+        if self.ending is not None or self.heart.is_sending_stopped:
+            return
+        now = time.time() + self.heart.clock_offset
+        # Answers are looked at in between: starting thousands in one go only makes the first wait for the last.
+        for _ in range(256):
+            if self.unrecorded >= MOST_UNRECORDED or self.result_bytes >= MOST_UNRECORDED_BYTES:
+                return
+            lane = book.next_lane()
+            if lane is None:
+                return
+            owed = lane.queue[0]
+            payload = book.payloads.get(owed.event_id)
+            if payload is None or (owed.has_body and owed.body is None):
+                lane.is_hungry = True
+                self.hungry.add(lane)
+                continue
+            lane.queue.popleft()
+            book.started(lane, owed)
+            self._start(lane, owed, payload, now)
+
+    def _mark_slow(self) -> None:
+        """Transfers older than a second count against their half of the slots."""
+        before = time.monotonic() - SLOW_SECONDS
+        flights = self.flights
+        while flights and flights[0].started < before:
+            flight = flights.popleft()
+            if not flight.is_over:
+                flight.is_slow = True
+                flight.lane.slow += 1
+                self.book.slow += 1
+                self.attention.add(flight.lane)
+
+    def _start(self, lane: HeldLane, owed: Owed, payload: Payload, now: float) -> None:
+        self.book.use_payload(payload)
+        flight = Flight(lane, owed, payload, time.monotonic())
+        self.flights.append(flight)
+        if len(lane.queue) < lane.limit:
+            self.attention.add(lane)
+        try:
+            refusal = self._prepare(flight, now)
+        except Exception:  # one delivery's trouble is that delivery's attempt
+            logger.exception("a delivery could not be prepared", extra={"delivery_id": owed.id.hex()})
+            refusal = Outcome.INTERNAL_ERROR, "the request could not be prepared"
+        if refusal is not None:
+            outcome, detail = refusal
+            self._finish(flight, no_answer(flight, outcome, detail), outcome)
+
+    def _prepare(self, flight: "Flight", now: float) -> tuple[Outcome, str] | None:
+        """Sign and hand over to the transport; or why nothing was sent."""
+        lane, owed, payload = flight.lane, flight.owed, flight.payload
+        config = lane.config
+        if config.broken is not None:
+            return Outcome.INTERNAL_ERROR, config.broken
+        if owed.preparation_error is not None:
+            return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
+        if payload.data is None:
+            return Outcome.INTERNAL_ERROR, "the payload was erased"
+        content_type, body = self._body(config, owed, payload)
+        number = owed.attempt_count + 1
+        timestamp = int(now)
+        signature = sign(config.signing_keys(now), payload.id_text, timestamp, body)
+        lines = [
+            f"content-type: {content_type}",
+            self.user_agent_line,
+            f"webhook-id: {payload.id_text}",
+            f"webhook-timestamp: {timestamp}",
+            f"webhook-signature: {signature}",
+            f"webhook-attempt: {number}",
+            f"webhook-hops: {payload.hops + 1}",
+        ]
+        flight.headers = lines
+        self.transport.start(
+            OutgoingRequest(config.destination, config.method, None, lines + config.header_lines, body, flight)
+        )
+        return None
+
+    def _body(self, config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, bytes]:
+        assert payload.data is not None
+        if owed.body is not None:
+            return encode(config.format, event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body)
+        encoded = payload.encoded.get(config.format)
+        if encoded is None:
+            encoded = payload.encoded[config.format] = encode(
+                config.format, event_type=payload.type, occurred_at=payload.occurred_at, data=payload.data
+            )
+        return encoded
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _answered(self, answer: Answer) -> None:
+        flight: Flight = answer.tag
+        if answer.failure is not None:
+            outcome = answer.failure
+        elif answer.status_code in flight.lane.config.success:
+            outcome = Outcome.SUCCEEDED
+        else:
+            outcome = Outcome.HTTP_ERROR
+        self._finish(flight, answer, outcome)
+
+    def _finish(self, flight: "Flight", answer: Answer, outcome: Outcome) -> None:
+        """The attempt is over: free its slot, decide what follows, and queue the result for recording."""
+        lane, owed = flight.lane, flight.owed
+        flight.is_over = True
+        is_good = outcome is Outcome.SUCCEEDED
+        self.book.answered(
+            lane, is_good=is_good, is_timeout=outcome is Outcome.TIMEOUT, was_slow=flight.is_slow
+        )
+        self.book.done_with(flight.payload)
+        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
+        is_charged = not is_manual and not answer.is_platform_fault
+        wait = None
+        if not is_good:
+            wait = PLATFORM_FAULT_WAIT if answer.is_platform_fault else self._wait(lane.config, owed, answer, outcome)
+        if answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
+            self.gone.add(lane.endpoint_id)
+        now = time.monotonic()
+        if not self.results:
+            self.oldest_result = now
+        self.results.append(
+            Result(
+                attempt_id=ids.new_id().bytes,
+                tenant_id=lane.config.tenant_id,
+                delivery_id=owed.id,
+                number=owed.attempt_count + 1,
+                trigger="manual" if is_manual else owed.trigger,
+                started_at=answer.started_at,
+                duration_ms=answer.duration_ms,
+                dns_ms=answer.dns_ms,
+                connect_ms=answer.connect_ms,
+                tls_ms=answer.tls_ms,
+                first_byte_ms=answer.first_byte_ms,
+                outcome=(Outcome.INTERNAL_ERROR if answer.is_platform_fault else outcome).value,
+                detail=answer.detail,
+                status_code=answer.status_code,
+                remote_ip=answer.remote_ip,
+                request_headers="\n".join(flight.headers + lane.config.masked_lines).encode(),
+                response_headers=answer.response_headers,
+                response_body=answer.response_body,
+                is_truncated=answer.is_truncated,
+                read_count=owed.attempt_count,
+                is_success=is_good,
+                wait_seconds=wait if is_charged or answer.is_platform_fault else None,
+                is_automatic=is_charged,
+                manual_seen=None if owed.manual_requested_at is None else owed.manual_requested_at.timestamp(),
+            )
+        )
+        self.result_lanes.append(lane)
+        self.result_bytes += len(answer.response_body) + len(answer.response_headers)
+        lane.unrecorded += 1
+        self.unrecorded += 1
+
+    def _wait(self, config: EndpointConfig, owed: Owed, answer: Answer, outcome: Outcome) -> float | None:
+        """Seconds until the next automatic attempt; None: this was the last."""
+        if is_final(outcome, answer.status_code, is_literal_address=config.is_literal_address):
+            return None
+        retry_after = None
+        if answer.status_code is not None:
+            retry_after = retry_after_seconds(answer.status_code, answer.response_headers, datetime.now(UTC))
+        wait = next_wait(
+            config.retry_schedule, owed.schedule_step, jitter=self.random.random(), retry_after=retry_after
+        )
+        return None if wait is None else wait.total_seconds()
+
+    # --- record -------------------------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Hand a batch to the records thread, if it is free and the batch is worth it."""
+        if not self.results or self.records_clerk.is_busy:
+            return
+        is_due = (
+            len(self.results) >= BATCH_RESULTS
+            or time.monotonic() - self.oldest_result >= BATCH_SECONDS
+            or not self.book.in_air
+        )
+        if not is_due:
+            return
+        batch, batch_lanes, gone = self.results[:1024], self.result_lanes[:1024], self.gone
+        self.results, self.result_lanes, self.gone = self.results[1024:], self.result_lanes[1024:], set()
+
+        def job(connection: Connection, is_repeat: bool) -> None:
+            record(connection, batch, is_retry=is_repeat)
+            for endpoint_id in gone:
+                try:
+                    self.on_gone(UUID(bytes=endpoint_id))
+                except Exception:  # the next 410 says it again
+                    logger.exception("an endpoint that is gone could not be disabled")
+
+        def recorded(_: None) -> None:
+            self.done += len(batch)
+            self.heart.done = self.done
+            self.unrecorded -= len(batch)
+            for result, lane in zip(batch, batch_lanes, strict=True):
+                lane.unrecorded -= 1
+                lane.flying.discard(result.delivery_id)
+                self.attention.add(lane)
+                self.result_bytes -= len(result.response_body) + len(result.response_headers)
+
+        self.records_clerk.give(job, recorded)
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def _next_round(self) -> None:
+        """Decide what the lanes thread does next, if it is free and there is something."""
+        if self.lanes_clerk.is_busy:
+            return
+        now = time.monotonic()
+        book = self.book
+        is_taking = self.ending is None and not self.heart.is_sending_stopped and now >= self.next_take
+        is_checking = now >= self.next_check and bool(book.lanes)
+        # Now and then at all lanes, for what time alone changes.
+        is_patrol = now >= self.next_patrol
+        releasing: list[HeldLane] = []
+        loading: list[HeldLane] = []
+        clearing: list[HeldLane] = []
+        waiting: list[bytes] = []
+        for lane in list(book.lanes.values() if is_patrol else self.attention):
+            match self._need_of(lane, now):
+                case Need.RELEASE:
+                    releasing.append(lane)
+                case Need.LOAD:
+                    loading.append(lane)
+                case Need.CLEAR:
+                    clearing.append(lane)
+                case Need.WAKE:
+                    waiting.append(lane.endpoint_id)
+                case Need.NOTHING:
+                    pass
+        self.attention.clear()
+        if not is_patrol:
+            waiting.clear()
+        if not (is_taking or is_checking or releasing or loading or clearing or waiting or self.hungry):
+            return
+        room = book.room_for_payloads()
+        plan = Round(
+            release=[lanes.Release(lane.endpoint_id, lane.slots, lane.hold_seconds, lane.hold_reason) for lane in releasing],
+            clear=[lanes.Release(lane.endpoint_id, lane.slots) for lane in clearing],
+            wanted=self._wanted([*loading, *clearing], now),
+            held=[key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()],
+            take=min(LANES_A_ROUND, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
+            full_tenants=book.full_tenants() if is_taking else [],
+            after_tenant=self.after_tenant,
+            look_for_woken=waiting,
+            check=is_checking,
+            fetch=self._missing(),
+            fetch_bytes=room,
+            free_loads=book.free_loads(),
+        )
+        if is_patrol:
+            self.next_patrol = now + PATROL_SECONDS
+        if is_checking:
+            self.next_check = now + CHECK_SECONDS
+            book.unpin_stale(before=now - 60)
+        if is_taking:
+            self.next_take = now + (EAGER_PAUSE if now - self.last_work < EAGER_SECONDS else PATIENT_PAUSE)
+        for lane in releasing:
+            book.let_go(lane)
+        for lane in (*loading, *clearing):
+            lane.is_loading = True
+        self.heart.has_room = book.free_slots() > self.capacity // 8 and book.free_loads() > 0
+        self.lanes_clerk.give(lambda connection, is_repeat: self._work_round(connection, plan), self._round_done)
+
+    def _need_of(self, lane: HeldLane, now: float) -> "Need":
+        """What the lanes thread should do about a lane, if anything."""
+        if lane.is_loading or lane.endpoint_id not in self.book.lanes:
+            return Need.NOTHING
+        is_turn_over = self.others_wait and now - lane.taken_at > TURN_SECONDS
+        if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
+            return Need.RELEASE
+        if lane.is_dropped or self.ending is not None:
+            return Need.NOTHING
+        if not lane.is_dry:
+            # A lane whose turn is over is given back, unless slow answers keep it here anyway.
+            wants = len(lane.queue) < lane.limit and (not is_turn_over or lane.slow > 0)
+            return Need.LOAD if wants and (self.book.free_loads() > 0 or not lane.queue) else Need.NOTHING
+        if lane.in_air and not lane.queue and lane.cleared_at is not None:
+            return Need.WAKE
+        if lane.in_air and not lane.queue and lane.slow:
+            lane.cleared_at = now
+            return Need.CLEAR
+        return Need.NOTHING
+
+    def _wanted(self, loading: list[HeldLane], now: float) -> list[lanes.Wanted]:
+        """How many to load of each lane: the fewer, the more lanes there are, and the more its tenant has already."""
+        free = self.book.free_loads()
+        wanted = []
+        for lane in loading:
+            if lane.cleared_at == now or now - lane.cursor_since > CURSOR_SECONDS:
+                # From the beginning: what committed late stands before the cursor.
+                lane.after_due, lane.after_id, lane.cursor_since = BEGINNING, NO_ID, now
+            share = max(1, (free - lane.share.loaded) // max(1, len(loading)))
+            wanted.append(lanes.Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
+        return wanted
+
+    def _missing(self) -> list[tuple[bytes, int]]:
+        """Events whose payload the next deliveries of hungry lanes need, a few of each lane."""
+        missing: dict[bytes, int] = {}
+        payloads = self.book.payloads
+        for lane in self.hungry:
+            for owed in islice(lane.queue, max(1, lane.limit)):
+                if owed.event_id not in payloads:
+                    missing[owed.event_id] = owed.size
+        return list(missing.items())
+
+    def _work_round(self, connection: Connection, plan: Round) -> Round:
+        """In the lanes thread."""
+        until = until_id()
+        if plan.release:
+            plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
+        if plan.clear:
+            lanes.clear(connection, me=self.me, lanes=plan.clear)
+        if plan.check:
+            plan.checked = lanes.check(connection, me=self.me)
+        if plan.look_for_woken:
+            plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)
+        if plan.take:
+            self._take(connection, plan)
+        for wanted in plan.wanted:
+            plan.counts[wanted.endpoint_id] = wanted.count
+        if plan.wanted:
+            plan.owed = lanes.load(connection, wanted=plan.wanted, held=plan.held, until=until)
+        self._fetch(connection, plan)
+        return plan
+
+    def _take(self, connection: Connection, plan: Round) -> None:
+        if not lanes.is_any_ready(connection):
+            return
+        lanes.promote(connection)
+        plan.taken, plan.after_tenant = lanes.take(
+            connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
+        )
+        if not plan.taken:
+            return
+        plan.configs = self.configs.get(connection, [(lane.endpoint_id, lane.version) for lane in plan.taken])
+        count = max(1, min(MAX_LOAD, plan.free_loads // len(plan.taken) // 2))
+        for lane in plan.taken:
+            config = plan.configs.get(lane.endpoint_id)
+            if config is not None and config.cancel_reason is not None:
+                plan.ended[lane.endpoint_id] = lanes.end_pending(
+                    connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
+                )
+            else:
+                plan.wanted.append(lanes.Wanted(lane.endpoint_id, count, BEGINNING, NO_ID))
+
+    def _fetch(self, connection: Connection, plan: Round) -> None:
+        """Payloads for what was loaded, the first of each lane first, as many as there is room for."""
+        payloads = self.book.payloads
+        missing = plan.fetch + [(owed.event_id, owed.size) for owed in plan.owed]
+        wanted: set[bytes] = set()
+        room = plan.fetch_bytes
+        for event_id, size in missing:
+            if event_id in payloads or event_id in wanted:
+                continue
+            room -= 2 * size + 500
+            if room < 0:
+                break
+            wanted.add(event_id)
+        if wanted:
+            plan.events = lanes.load_events(connection, list(wanted))
+        bodies = [owed.id for owed in plan.owed if owed.has_body]
+        if bodies:
+            plan.bodies = lanes.load_bodies(connection, bodies)
+
+    def _round_done(self, plan: Round) -> None:
+        """Back in the loop: put what the round brought into the book."""
+        now = time.monotonic()
+        book = self.book
+        self.after_tenant = plan.after_tenant
+        if plan.take:
+            self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0
+        for taken in plan.taken:
+            config = plan.configs.get(taken.endpoint_id)
+            if config is None:
+                continue
+            lane = book.hold(
+                endpoint_id=taken.endpoint_id, tenant_id=taken.tenant_id, config=config, slots=taken.slots, now=now
+            )
+            lane.cursor_since = now
+            if taken.endpoint_id in plan.ended:
+                lane.is_dropped = True
+                self.attention.add(lane)
+        for event in plan.events:
+            book.put_payload(payload_of(event, now))
+        self._loaded(plan)
+        for endpoint_id in plan.woken:
+            if (held := book.lanes.get(endpoint_id)) is not None:
+                held.is_dry = False
+                held.cleared_at = None
+                held.cursor_since = 0.0
+                self.attention.add(held)
+        if plan.checked is not None:
+            self._checked(plan.checked)
+        for hungry in list(self.hungry):
+            if not hungry.queue or hungry.queue[0].event_id in book.payloads:
+                hungry.is_hungry = False
+                self.hungry.discard(hungry)
+                book.offer(hungry)
+        if plan.taken or plan.owed:
+            self.last_work = now
+            self.next_take = 0.0
+
+    def _loaded(self, plan: Round) -> None:
+        by_lane: dict[bytes, list[Owed]] = {}
+        for owed in plan.owed:
+            if owed.has_body:
+                owed.body = plan.bodies.get(owed.id)
+            by_lane.setdefault(owed.endpoint_id, []).append(owed)
+        for endpoint_id, count in plan.counts.items():
+            lane = self.book.lanes.get(endpoint_id)
+            if lane is None:
+                continue
+            lane.is_loading = False
+            self.attention.add(lane)
+            owed_here = by_lane.get(endpoint_id, [])
+            lane.is_dry = len(owed_here) < count
+            if owed_here:
+                lane.after_due, lane.after_id = owed_here[-1].due, owed_here[-1].id
+                if self.ending is None and not lane.is_dropped:
+                    self.book.add(lane, owed_here)
+
+    def _checked(self, rows: list[Row]) -> None:
+        """What people changed: lanes that are paused, changed or not ours any more give back what was not sent."""
+        mine = {row[0]: (row[1], row[2]) for row in rows}
+        if self.heart.is_sending_stopped:
+            mine = {}
+        for lane in list(self.book.lanes.values()):
+            facts = mine.get(lane.endpoint_id)
+            if facts is None:
+                # Taken in this very round; or lost, or all sending is stopped.
+                if time.monotonic() - lane.taken_at > lanes.RENEW_SECONDS:
+                    self._drop(lane)
+            elif facts[1] or facts[0] != lane.config.version:
+                self._drop(lane)
+
+    def _drop(self, lane: HeldLane) -> None:
+        """Nothing more starts; given back when the last result is recorded."""
+        lane.is_dropped = True
+        self.attention.add(lane)
+        self.book.drop_queue(lane)
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request in the air: what the transport hands back with its answer."""
+
+    lane: HeldLane
+    owed: Owed
+    payload: Payload
+    started: float
+    """time.monotonic()"""
+    headers: list[str] = field(default_factory=list)
+    is_slow: bool = False
+    is_over: bool = False
+
+
+def payload_of(event: Row, now: float) -> Payload:
+    event_id, tenant_id, event_type, occurred_at, data, hops, channels = event
+    return Payload(
+        event_id=event_id,
+        tenant_id=tenant_id,
+        id_text=ids.to_text(ids.EVENT, UUID(bytes=event_id)),
+        type=event_type,
+        occurred_at=occurred_at,
+        data=None if data is None else bytes(data),
+        hops=hops,
+        channels=channels,
+        size=2 * len(data or b"") + 500,
+        fetched_at=now,
+    )
+
+
+def no_answer(flight: Flight, outcome: Outcome, detail: str) -> Answer:
+    """An attempt that never left."""
+    return Answer(
+        tag=flight,
+        failure=outcome,
+        detail=detail,
+        is_platform_fault=False,
+        status_code=None,
+        response_headers=b"",
+        response_body=b"",
+        is_truncated=False,
+        remote_ip=None,
+        started_at=time.time(),
+        duration_ms=0.0,
+        dns_ms=None,
+        connect_ms=None,
+        tls_ms=None,
+        first_byte_ms=None,
+        is_new_connection=False,
+    )
+
+
+class ClockOff(RuntimeError):
+    """This machine's clock is more than a minute from the database's: signatures would be refused as too old."""
+
+
+def until_id() -> bytes:
+    """An id that nothing made today exceeds: keeps the planner off the partitions of the coming weeks."""
+    return ((time.time_ns() // 1_000_000 + 86_400_000) << 80).to_bytes(16, "big")
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit as far as it goes; returns how many requests may be in the air with it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # In the air, and as many idle connections kept for the next request.
+    return max(16, (wanted - DESCRIPTORS_SPARE) // 2)

@@ -1,0 +1,174 @@
+"""What the dispatcher must know of an endpoint to send to it: built once per settings version, kept by the holder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import psycopg
+
+from deliveries.pipeline import arrays
+from deliveries.pipeline.address_guard import literal_host
+from deliveries.pipeline.database import Row
+from deliveries.pipeline.outcome import SuccessStatuses
+from deliveries.pipeline.signing import HmacKey, SigningKey, ed25519_key
+from deliveries.pipeline.transport import Destination
+from deliveries.sealed import open_headers, open_secret
+from tenants.encryption import DecryptionFailed
+
+MASK = "***"
+"""What is shown in place of a sensitive header's value."""
+
+
+@dataclass(slots=True, eq=False)
+class EndpointConfig:
+    endpoint_id: bytes
+    tenant_id: bytes
+    version: int
+    cancel_reason: str | None
+    """Set when the endpoint is stopped: what is pending ends as cancelled with it."""
+    destination: Destination
+    is_literal_address: bool
+    method: str
+    format: str
+    header_lines: list[str]
+    masked_lines: list[str]
+    """As `header_lines`, with sensitive values masked: what attempts keep."""
+    keys: list[tuple[SigningKey, float]]
+    """With the Unix time at which each ends; the current one never does."""
+    success: frozenset[int]
+    retry_schedule: tuple[int, ...] | None
+    max_in_flight: int
+    broken: str | None
+    """Why nothing can be sent as it is: a secret that does not decrypt. Ends up as `internal_error` on this endpoint alone."""
+    live_keys: list[SigningKey] = field(default_factory=list)
+    live_until: float = 0.0
+
+    def signing_keys(self, now: float) -> list[SigningKey]:
+        """Those whose overlap has not ended."""
+        if now >= self.live_until:
+            live = [(key, until) for key, until in self.keys if until > now]
+            self.live_keys = [key for key, _ in live]
+            self.live_until = min((until for _, until in live), default=float("inf"))
+        return self.live_keys
+
+
+LOAD = """
+SELECT e.id, e.tenant_id, e.version, e.url, e.status, e.deleted_at IS NOT NULL, t.deleted_at IS NOT NULL,
+       e.method, e.format, e.headers, e.sensitive_headers_encrypted, e.success_statuses, e.timeout_seconds,
+       e.retry_schedule, e.max_in_flight,
+       ARRAY(SELECT s.encrypted FROM deliveries_endpointsecret s
+             WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
+       ARRAY(SELECT s.scheme FROM deliveries_endpointsecret s
+             WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
+       ARRAY(SELECT s.expires_at FROM deliveries_endpointsecret s
+             WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC)
+FROM deliveries_endpoint e JOIN tenants_tenant t ON t.id = e.tenant_id
+WHERE e.id = ANY(%s)
+"""
+
+
+def load_configs(connection: psycopg.Connection[Row], endpoint_ids: Sequence[bytes]) -> list[EndpointConfig]:
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(LOAD, [arrays.uuids(endpoint_ids)]).fetchall()
+    return [_config(*row) for row in rows]
+
+
+def _config(
+    endpoint_id: bytes,
+    tenant_id: bytes,
+    version: int,
+    url: str,
+    status: str,
+    is_deleted: bool,
+    is_tenant_deleted: bool,
+    method: str,
+    format: str,
+    headers: dict[str, str],
+    sealed_headers: bytes | None,
+    success_statuses: list[str],
+    timeout_seconds: int,
+    retry_schedule: list[int] | None,
+    max_in_flight: int,
+    sealed_secrets: list[bytes],
+    schemes: list[str],
+    expiries: list[datetime | None],
+) -> EndpointConfig:
+    tenant_uuid, endpoint_uuid = UUID(bytes=tenant_id), UUID(bytes=endpoint_id)
+    broken = None
+    keys: list[tuple[SigningKey, float]] = []
+    sensitive: dict[str, str] = {}
+    try:
+        for sealed, scheme, expires_at in zip(sealed_secrets, schemes, expiries, strict=True):
+            secret = open_secret(tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed))
+            key = HmacKey(secret) if scheme == "hmac-sha256" else ed25519_key(secret)
+            keys.append((key, float("inf") if expires_at is None else expires_at.timestamp()))
+        if sealed_headers is not None:
+            sensitive = open_headers(
+                tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed_headers)
+            )
+    except (DecryptionFailed, ValueError):
+        broken = "a stored secret of this endpoint cannot be decrypted; rotate its secret and set its headers again"
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return EndpointConfig(
+        endpoint_id=endpoint_id,
+        tenant_id=tenant_id,
+        version=version,
+        cancel_reason=_cancel_reason(status, is_deleted, is_tenant_deleted),
+        destination=Destination(
+            url=url,
+            scheme=parts.scheme,
+            host=host,
+            port=parts.port or (443 if parts.scheme == "https" else 80),
+            tenant_id=tenant_uuid,
+            timeout_seconds=float(timeout_seconds),
+        ),
+        is_literal_address=literal_host(host) is not None,
+        method=method,
+        format=format,
+        header_lines=lines + [f"{name}: {value}" for name, value in sensitive.items()],
+        masked_lines=lines + [f"{name}: {MASK}" for name in sensitive],
+        keys=keys,
+        success=SuccessStatuses.parse(success_statuses).codes,
+        retry_schedule=None if retry_schedule is None else tuple(retry_schedule),
+        max_in_flight=max_in_flight,
+        broken=broken,
+    )
+
+
+def _cancel_reason(status: str, is_deleted: bool, is_tenant_deleted: bool) -> str | None:
+    if is_tenant_deleted:
+        return "tenant_deleted"
+    if is_deleted:
+        return "endpoint_deleted"
+    return "endpoint_disabled" if status != "enabled" else None
+
+
+class ConfigCache:
+    """Configs by endpoint, those loaded last. Written by the lanes thread alone."""
+
+    def __init__(self, size: int = 25_000) -> None:
+        self._size = size
+        self._kept: dict[bytes, EndpointConfig] = {}
+
+    def get(
+        self, connection: psycopg.Connection[Row], wanted: Sequence[tuple[bytes, int]]
+    ) -> dict[bytes, EndpointConfig]:
+        """(endpoint, version) → config; loads those that are missing or of another version."""
+        missing = [
+            endpoint_id
+            for endpoint_id, version in wanted
+            if (kept := self._kept.get(endpoint_id)) is None or kept.version != version
+        ]
+        if missing:
+            for config in load_configs(connection, missing):
+                self._kept.pop(config.endpoint_id, None)
+                self._kept[config.endpoint_id] = config
+            while len(self._kept) > self._size:
+                self._kept.pop(next(iter(self._kept)))
+        return {
+            endpoint_id: kept for endpoint_id, _ in wanted if (kept := self._kept.get(endpoint_id)) is not None
+        }

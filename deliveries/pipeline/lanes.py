@@ -1,0 +1,389 @@
+"""The statements about lanes: live, take, load, release, look again. Called by `dispatch` and the sweeps alone.
+
+Every write to a lane says `dispatcher_id = <me>`; a lane that does not come back is lost. Uuids are 16 bytes here
+(see `arrays`). Statements that touch several lanes lock them in key order, or skip those that are locked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from deliveries.pipeline import arrays
+from deliveries.pipeline.database import Row
+
+ALIVE_SECONDS = 20
+"""How long a renewal keeps a dispatcher alive. Takeover comes at most this and a sweep later."""
+
+RENEW_SECONDS = 5
+"""Between renewals: three may fail before the lease does."""
+
+DEADLINE_SECONDS = 17
+"""After the moment before a renewal was sent, nothing new starts and what is in the air is aborted."""
+
+Connection = psycopg.Connection[Row]
+
+
+# --- the dispatcher's own row -----------------------------------------------------------------------------------------
+
+
+def register(connection: Connection, *, me: UUID, process: str) -> None:
+    connection.execute(
+        "INSERT INTO deliveries_dispatcher (id, alive_until, started_at, process, has_room, is_draining, deliveries_done)"
+        " VALUES (%s, now() + make_interval(secs => %s), now(), %s, true, false, 0)",
+        [me, ALIVE_SECONDS, process],
+    )
+
+
+def renew(connection: Connection, *, me: UUID, has_room: bool, is_draining: bool, done: int) -> tuple[bool, float, bool]:
+    """(whether I am still alive, the database's Unix time, whether all sending is stopped)"""
+    row = connection.execute(
+        "UPDATE deliveries_dispatcher SET alive_until = now() + make_interval(secs => %s), has_room = %s,"
+        " is_draining = %s, deliveries_done = %s WHERE id = %s AND alive_until > now()"
+        " RETURNING EXTRACT(EPOCH FROM clock_timestamp())::float8,"
+        " (SELECT is_sending_stopped FROM tenants_platformstate)",
+        [ALIVE_SECONDS, has_room, is_draining, done, me],
+    ).fetchone()
+    return (False, 0.0, False) if row is None else (True, row[0], row[1])
+
+
+def sign_off(connection: Connection, *, me: UUID) -> int:
+    """Give everything back and go. Returns the number of lanes that were still held."""
+    with connection.transaction():
+        rows = connection.execute(
+            """
+            WITH l AS MATERIALIZED (
+                SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id = %s ORDER BY endpoint_id FOR NO KEY UPDATE
+            )
+            UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(),
+                   is_ready = hold_until IS NULL OR hold_until <= now()
+            FROM l WHERE lane.endpoint_id = l.endpoint_id
+            """,
+            [me],
+        ).rowcount
+        connection.execute("DELETE FROM deliveries_dispatcher WHERE id = %s", [me])
+    return rows
+
+
+# Lanes of dispatchers past their lease, and of any that is gone altogether. The skip scan steps from one holder to the
+# next, so the cost is that of the number of dispatchers.
+TAKE_OVER = """
+WITH RECURSIVE holder AS (
+    (SELECT dispatcher_id AS id FROM deliveries_lane WHERE dispatcher_id IS NOT NULL ORDER BY dispatcher_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT dispatcher_id FROM deliveries_lane WHERE dispatcher_id > holder.id ORDER BY dispatcher_id LIMIT 1)
+    FROM holder WHERE holder.id IS NOT NULL
+), dead AS MATERIALIZED (
+    SELECT holder.id FROM holder LEFT JOIN deliveries_dispatcher d ON d.id = holder.id AND d.alive_until > now()
+    WHERE holder.id IS NOT NULL AND d.id IS NULL
+), l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id IN (SELECT id FROM dead)
+    ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(),
+       is_ready = hold_until IS NULL OR hold_until <= now()
+FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+
+def take_over(connection: Any) -> int:
+    """Free the lanes of the dead. Any cursor or connection with `execute`; run it in a transaction. Returns how many."""
+    freed: int = connection.execute(TAKE_OVER).rowcount
+    connection.execute("DELETE FROM deliveries_dispatcher WHERE alive_until <= now()")
+    return freed
+
+
+# --- take -------------------------------------------------------------------------------------------------------------
+
+# Scheduled and held lanes that have fallen due become ready ones. One index probe if there are none.
+PROMOTE = """
+WITH due AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane
+    WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused AND ready_at IS NOT NULL
+      AND GREATEST(ready_at, hold_until) <= now()
+    ORDER BY GREATEST(ready_at, hold_until) LIMIT 1000
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE deliveries_lane lane SET is_ready = true FROM due WHERE lane.endpoint_id = due.endpoint_id
+"""
+
+# Tenants in turn from where the last take stopped, found by skipping over the index of ready lanes; then each one's
+# lanes, longest ready first. Served, scheduled, held and paused lanes are not in that index.
+TAKE = """
+WITH RECURSIVE ready_tenant AS (
+    (SELECT tenant_id FROM deliveries_lane
+     WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused AND tenant_id > %(after)s
+     ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM deliveries_lane
+            WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused AND tenant_id > ready_tenant.tenant_id
+            ORDER BY tenant_id LIMIT 1)
+    FROM ready_tenant WHERE ready_tenant.tenant_id IS NOT NULL
+), turn AS MATERIALIZED (
+    SELECT tenant_id FROM ready_tenant WHERE tenant_id IS NOT NULL AND tenant_id <> ALL(%(full)s) LIMIT %(tenants)s
+), l AS MATERIALIZED (
+    SELECT lane.endpoint_id FROM turn CROSS JOIN LATERAL (
+        SELECT endpoint_id FROM deliveries_lane
+        WHERE tenant_id = turn.tenant_id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused
+        ORDER BY ready_at
+        LIMIT GREATEST(1, %(lanes)s / (SELECT count(*) FROM turn))
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) lane
+)
+UPDATE deliveries_lane lane SET dispatcher_id = %(me)s
+FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
+WHERE lane.endpoint_id = l.endpoint_id
+  AND EXISTS (SELECT FROM deliveries_dispatcher WHERE id = %(me)s AND alive_until > now())
+RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, (SELECT max(tenant_id::text) FROM turn),
+          (SELECT count(*) FROM turn)
+"""
+
+TENANTS_A_TURN = 64
+
+NO_TENANT = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    endpoint_id: bytes
+    tenant_id: bytes
+    slots: float
+    version: int
+
+
+IS_ANY_READY = """
+SELECT EXISTS (SELECT FROM deliveries_lane WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
+    OR EXISTS (SELECT FROM deliveries_lane WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused
+               AND ready_at IS NOT NULL AND GREATEST(ready_at, hold_until) <= now())
+"""
+
+
+def is_any_ready(connection: Any) -> bool:
+    """Two index probes."""
+    row = connection.execute(IS_ANY_READY).fetchone()
+    return bool(row and row[0])
+
+
+def promote(connection: Connection) -> int:
+    return connection.execute(PROMOTE).rowcount
+
+
+def take(
+    connection: Connection, *, me: UUID, lanes: int, after: UUID, full_tenants: Sequence[bytes]
+) -> tuple[list[Taken], UUID]:
+    """Up to about `lanes` of them, and the tenant to go on behind next time. `full_tenants` have their share already."""
+    parameters = {
+        "me": me,
+        "after": after,
+        "lanes": lanes,
+        "tenants": TENANTS_A_TURN,
+        "full": arrays.uuids(full_tenants),
+    }
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(TAKE, parameters).fetchall()
+    taken = [Taken(row[0], row[1], row[2], row[3]) for row in rows]
+    # A turn that was not full reached the last tenant: begin again at the first.
+    goes_on = bool(rows) and rows[0][5] >= TENANTS_A_TURN
+    return taken, UUID(rows[0][4]) if goes_on else NO_TENANT
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+IS_OWED = "(d.status = 'pending' OR d.manual_requested_at IS NOT NULL)"
+"""The predicate of the index `delivery_due`, to the letter."""
+
+DUE = "LEAST(d.next_attempt_at, d.manual_requested_at)"
+
+# `until` keeps the planner off the partitions of the coming weeks, which are empty.
+LOAD = f"""
+SELECT d.endpoint_id, d.id, d.event_id, d.attempt_count, d.schedule_step, d.trigger, d.size,
+       d.body IS NOT NULL, d.next_attempt_at <= now(), d.manual_requested_at, d.due, d.preparation_error
+FROM unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::uuid[]) AS lane(endpoint_id, wanted, after_due, after_id)
+CROSS JOIN LATERAL (
+    SELECT d.*, {DUE} AS due FROM deliveries_delivery d
+    WHERE d.endpoint_id = lane.endpoint_id AND {IS_OWED} AND {DUE} <= now()
+      AND ({DUE}, d.id) > (lane.after_due, lane.after_id)
+      AND d.id <= %s AND d.id <> ALL(%s::uuid[])
+    ORDER BY {DUE}, d.id LIMIT lane.wanted
+) d
+"""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What to load of a lane: how many, and behind which (due, id) within this turn."""
+
+    endpoint_id: bytes
+    count: int
+    after_due: Any
+    after_id: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Owed:
+    """A delivery in memory: ids and sizes, not payloads."""
+
+    endpoint_id: bytes
+    id: bytes
+    event_id: bytes
+    attempt_count: int
+    schedule_step: int
+    trigger: str
+    size: int
+    has_body: bool
+    is_automatic_due: bool
+    manual_requested_at: Any
+    due: Any
+    preparation_error: str | None
+    body: bytes | None = None
+
+
+def load(connection: Connection, *, wanted: Sequence[Wanted], held: Sequence[bytes], until: bytes) -> list[Owed]:
+    """What is due on these lanes, oldest first in each. `held`: delivery ids that are in memory already."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            LOAD,
+            [
+                arrays.uuids([lane.endpoint_id for lane in wanted]),
+                arrays.int4s([lane.count for lane in wanted]),
+                [lane.after_due for lane in wanted],
+                arrays.uuids([lane.after_id for lane in wanted]),
+                UUID(bytes=until),
+                arrays.uuids(held),
+            ],
+        )
+        return [Owed(*row) for row in cursor.fetchall()]
+
+
+def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]:
+    """(id, tenant, type, occurred_at, data or None if erased, hops, channels)"""
+    low, high = UUID(bytes=min(event_ids)), UUID(bytes=max(event_ids))
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(
+            "SELECT id, tenant_id, type, occurred_at, data, hops, channels FROM deliveries_event"
+            " WHERE id = ANY(%s) AND id >= %s AND id <= %s",
+            [arrays.uuids(event_ids), low, high],
+        ).fetchall()
+
+
+def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The transformation results kept with deliveries."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT id, body FROM deliveries_delivery WHERE id = ANY(%s)", [arrays.uuids(delivery_ids)]
+        ).fetchall()
+    return {row[0]: bytes(row[1]) for row in rows if row[1] is not None}
+
+
+# --- release ----------------------------------------------------------------------------------------------------------
+
+CLEAR = """
+WITH l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id = ANY(%s) AND dispatcher_id = %s
+    ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+# A later statement than CLEAR, with a later snapshot: a publisher that committed before CLEAR is seen here, one that
+# commits after it finds `ready_at` empty and sets it. GREATEST(now(), …) puts a served lane at the back. (LEAST and
+# GREATEST skip NULL.)
+LOOK_AGAIN = f"""
+WITH l AS MATERIALIZED (
+    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason
+    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[]) AS u(endpoint_id, slots, hold_seconds, hold_reason)
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+), next AS MATERIALIZED (
+    SELECT l.*, now() + make_interval(secs => l.hold_seconds) AS hold_until,
+           (SELECT {DUE} FROM deliveries_delivery d
+            WHERE d.endpoint_id = l.endpoint_id AND {IS_OWED} AND {DUE} IS NOT NULL AND d.id <= %s
+            ORDER BY {DUE}, d.id LIMIT 1) AS due
+    FROM l
+)
+UPDATE deliveries_lane lane
+SET dispatcher_id = NULL, slots = next.slots, hold_until = next.hold_until, hold_reason = next.hold_reason,
+    ready_at = CASE WHEN lane.ready_at IS NULL AND next.due IS NULL THEN NULL
+                    ELSE GREATEST(now(), LEAST(lane.ready_at, next.due)) END,
+    is_ready = (lane.ready_at IS NOT NULL OR next.due IS NOT NULL)
+               AND COALESCE(GREATEST(LEAST(lane.ready_at, next.due), next.hold_until) <= now(), false)
+FROM next WHERE lane.endpoint_id = next.endpoint_id
+RETURNING lane.endpoint_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    endpoint_id: bytes
+    slots: float
+    hold_seconds: float | None = None
+    hold_reason: str | None = None
+
+
+def release(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
+    """Give lanes back whose every result is committed. Returns how many were still mine."""
+    clear(connection, me=me, lanes=lanes)
+    return look_again(connection, me=me, lanes=lanes, until=until)
+
+
+def clear(connection: Connection, *, me: UUID, lanes: Sequence[Release]) -> None:
+    connection.execute(CLEAR, [arrays.uuids([lane.endpoint_id for lane in lanes]), me])
+
+
+def look_again(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
+    return connection.execute(
+        LOOK_AGAIN,
+        [
+            arrays.uuids([lane.endpoint_id for lane in lanes]),
+            arrays.nullable_float8s(lane.slots for lane in lanes),
+            arrays.nullable_float8s(lane.hold_seconds for lane in lanes),
+            arrays.texts([lane.hold_reason for lane in lanes]),
+            me,
+            UUID(bytes=until),
+        ],
+    ).rowcount
+
+
+# --- what people changed meanwhile ------------------------------------------------------------------------------------
+
+
+def check(connection: Connection, *, me: UUID) -> list[Row]:
+    """(endpoint id, endpoint version, whether paused) of every lane I hold."""
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(
+            "SELECT lane.endpoint_id, endpoint.version, lane.is_paused FROM deliveries_lane lane"
+            " JOIN deliveries_endpoint endpoint ON endpoint.id = lane.endpoint_id WHERE lane.dispatcher_id = %s",
+            [me],
+        ).fetchall()
+
+
+def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) -> list[bytes]:
+    """Of lanes that were cleared while held: those that were woken since."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT endpoint_id FROM deliveries_lane"
+            " WHERE dispatcher_id = %s AND ready_at <= now() AND endpoint_id = ANY(%s)",
+            [me, arrays.uuids(endpoint_ids)],
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+END_PENDING = f"""
+WITH ended AS MATERIALIZED (
+    SELECT d.id FROM deliveries_delivery d
+    WHERE d.endpoint_id = %s AND {IS_OWED} AND d.id <> ALL(%s::uuid[])
+    ORDER BY d.id LIMIT 1000 FOR NO KEY UPDATE
+)
+UPDATE deliveries_delivery d
+SET status = CASE WHEN d.status = 'pending' THEN 'cancelled' ELSE d.status END,
+    cancel_reason = CASE WHEN d.status = 'pending' THEN %s ELSE d.cancel_reason END,
+    completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
+FROM ended WHERE d.id = ended.id
+"""
+
+
+def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held: Sequence[bytes]) -> int:
+    """Cancel a batch of what is owed to a stopped endpoint, apart from what is in the air. Returns how many."""
+    return connection.execute(END_PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held), reason]).rowcount

@@ -1,0 +1,159 @@
+"""Scheduled repair: what a crash, an empty broker or a lost wake left behind. Called by `deliveries/tasks.py`.
+
+No sweep scans what is pending, idle or finished: each costs the same with ten million finished deliveries as with a
+thousand.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+
+from deliveries.pipeline import lanes
+from deliveries.pipeline.wake import nudge
+from tenants.ids import floor_of
+
+logger = logging.getLogger(__name__)
+
+REPAIR_SECONDS = 30
+"""How often `repair` runs."""
+
+OVERLAP_SECONDS = 60
+"""How far before its last run a repair begins: transactions that were open then have committed by now."""
+
+WALK_SECONDS = 600
+"""In this time the repair has walked over all lanes, a slice at each run."""
+
+LONGEST_PENDING = timedelta(days=30)
+
+
+def enough_dispatchers(wanted: int) -> bool:
+    """Whether as many as wanted are alive and not about to end. One killed lately counts until its renewal is overdue."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM deliveries_dispatcher"
+            " WHERE alive_until > now() + make_interval(secs => %s) AND NOT is_draining",
+            [lanes.ALIVE_SECONDS - 2 * lanes.RENEW_SECONDS],
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0] >= wanted)
+
+
+def sweep(*, wanted: int) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(lanes.TAKE_OVER)
+        freed = cursor.rowcount
+        cursor.execute("DELETE FROM deliveries_dispatcher WHERE alive_until <= now()")
+    if freed:
+        logger.warning("took over lanes of dead dispatchers", extra={"lanes": freed})
+    with connection.cursor() as cursor:
+        cursor.execute(lanes.IS_ANY_READY)
+        row = cursor.fetchone()
+    if row and row[0] and not enough_dispatchers(wanted):
+        nudge()
+
+
+# Lanes that should be looked at and do not say so. `due` is the oldest owed delivery of each.
+WAKE_FORGOTTEN = """
+WITH l AS MATERIALIZED (
+    SELECT lane.endpoint_id, forgotten.due FROM deliveries_lane lane JOIN forgotten USING (endpoint_id)
+    WHERE lane.dispatcher_id IS NULL AND (lane.ready_at IS NULL OR lane.ready_at > forgotten.due)
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+)
+UPDATE deliveries_lane lane SET ready_at = l.due, is_ready = GREATEST(l.due, lane.hold_until) <= now()
+FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+# By key range, so the cost is that of what was published since, not of what is pending.
+REPAIR_RECENT = f"""
+WITH forgotten AS MATERIALIZED (
+    SELECT d.endpoint_id, min({lanes.DUE}) AS due FROM deliveries_delivery d
+    WHERE d.id >= %s AND d.id <= %s AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL GROUP BY d.endpoint_id
+),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""
+
+REPAIR_SLICE = f"""
+WITH forgotten AS MATERIALIZED (
+    SELECT slice.endpoint_id, next.due
+    FROM (SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id > %s AND endpoint_id <= %s AND dispatcher_id IS NULL) slice
+    CROSS JOIN LATERAL (
+        SELECT {lanes.DUE} AS due FROM deliveries_delivery d
+        WHERE d.endpoint_id = slice.endpoint_id AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL
+        ORDER BY {lanes.DUE}, d.id LIMIT 1
+    ) next
+),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""
+
+
+def repair(*, now: datetime) -> int:
+    """Wake lanes whose wake was lost: those of recent deliveries, and a slice of all others. Returns how many."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT repaired_at, walked_to FROM deliveries_sweepstate WHERE id = 1 FOR UPDATE SKIP LOCKED")
+        row = cursor.fetchone()
+        if row is None:
+            return 0
+        repaired_at, walked_to = row
+        # After a long stop the walk finds what the range leaves out.
+        since = max(repaired_at, now - timedelta(seconds=WALK_SECONDS)) - timedelta(seconds=OVERLAP_SECONDS)
+        cursor.execute(REPAIR_RECENT, [floor_of(since), floor_of(now + timedelta(days=1))])
+        woken = cursor.rowcount
+        cursor.execute(
+            "SELECT max(endpoint_id::text)::uuid, count(*) FROM (SELECT endpoint_id FROM deliveries_lane"
+            " WHERE endpoint_id > %s ORDER BY endpoint_id LIMIT GREATEST(5000,"
+            " (SELECT reltuples FROM pg_class WHERE oid = 'deliveries_lane'::regclass) * %s / %s)) slice",
+            [walked_to, REPAIR_SECONDS, WALK_SECONDS],
+        )
+        last, count = cursor.fetchone() or (None, 0)
+        if count:
+            cursor.execute(REPAIR_SLICE, [walked_to, last])
+            woken += cursor.rowcount
+        cursor.execute(
+            "UPDATE deliveries_sweepstate SET repaired_at = %s, walked_to = %s WHERE id = 1",
+            [now, last or lanes.NO_TENANT],
+        )
+    if woken:
+        logger.warning("woke lanes whose wake was lost", extra={"lanes": woken})
+        nudge()
+    return woken
+
+
+def expire_idempotency() -> int:
+    """Drop records past their day, in batches. Returns how many."""
+    dropped = 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM tenants_idempotencyrecord WHERE (space, key) IN (SELECT space, key FROM"
+                " tenants_idempotencyrecord WHERE created_at < now() - interval '24 hours'"
+                " ORDER BY created_at LIMIT 5000)"
+            )
+            dropped += cursor.rowcount
+            if cursor.rowcount < 5000:
+                return dropped
+
+
+def expire_pending(*, now: datetime) -> int:
+    """End what waited longer than it is kept: the tenant's retention, or 30 days, the longer. Returns how many.
+
+    Reads the partial index of what is owed, in old partitions only.
+    """
+    ended = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                WITH old AS MATERIALIZED (
+                    SELECT d.id FROM deliveries_delivery d JOIN tenants_tenant t ON t.id = d.tenant_id
+                    WHERE d.id < %s AND {lanes.IS_OWED}
+                      AND d.created_at < %s - make_interval(days => GREATEST(30, t.retention_days))
+                    ORDER BY d.id LIMIT 1000 FOR NO KEY UPDATE OF d
+                )
+                UPDATE deliveries_delivery d
+                SET status = CASE WHEN d.status = 'pending' THEN 'failed' ELSE d.status END,
+                    cancel_reason = CASE WHEN d.status = 'pending' THEN 'expired' ELSE d.cancel_reason END,
+                    completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
+                FROM old WHERE d.id = old.id
+                """,
+                [floor_of(now - LONGEST_PENDING), now],
+            )
+            ended += cursor.rowcount
+            if cursor.rowcount < 1000:
+                return ended

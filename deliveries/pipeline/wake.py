@@ -1,0 +1,133 @@
+"""The one function that tells lanes that work waits, and the nudge that follows it.
+
+Called after commit by everything that makes work: `ingest`, and the services for retry, enable, resume and the rest.
+Nothing here can change the answer of what was committed: a failure is logged and left to the sweeps.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+from celery import current_app
+from django.db import DatabaseError, connection, transaction
+
+from deliveries.models import Delivery
+from deliveries.pipeline import arrays
+from deliveries.pipeline.database import Row
+
+logger = logging.getLogger(__name__)
+
+NUDGE_PAUSE_SECONDS = 0.05
+"""A process sends at most one nudge in this time. A nudge is a hint: one is as good as twenty."""
+
+NUDGE_EXPIRES_SECONDS = 5
+"""By then the sweep has done what an undelivered nudge would have."""
+
+# A statement of its own after the commit: the holder clears `ready_at` in one statement and looks for deliveries in a
+# later one, so whichever way the two interleave, one sees the other. Lanes are locked in key order.
+WAKE = """
+WITH wanted AS MATERIALIZED (
+    SELECT endpoint_id, min(COALESCE(at, now())) AS at FROM unnest(%s::uuid[], %s::float8[]) AS w(endpoint_id, seconds),
+    LATERAL (SELECT to_timestamp(w.seconds) AS at) t GROUP BY endpoint_id
+), l AS MATERIALIZED (
+    SELECT lane.endpoint_id, wanted.at FROM deliveries_lane lane JOIN wanted USING (endpoint_id)
+    WHERE lane.ready_at IS NULL OR lane.ready_at > wanted.at
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+), woken AS (
+    UPDATE deliveries_lane lane
+    SET ready_at = l.at, is_ready = GREATEST(l.at, lane.hold_until) <= now()
+    FROM l WHERE lane.endpoint_id = l.endpoint_id
+    RETURNING lane.is_ready AND lane.dispatcher_id IS NULL AND NOT lane.is_paused AS needs_dispatcher
+)
+SELECT bool_or(needs_dispatcher) AND NOT EXISTS (
+    -- Renewed lately, so it polls; one killed since is replaced by the sweep.
+    SELECT FROM deliveries_dispatcher
+    WHERE alive_until > now() + interval '12 seconds' AND has_room AND NOT is_draining
+) FROM woken
+"""
+
+Wanted = tuple[bytes, float | None]
+"""Endpoint id and the Unix time from which it has work; None: now."""
+
+
+def wake_lanes(publisher: psycopg.Connection[Row], wanted: Sequence[Wanted]) -> None:
+    """For the pipeline's own connections. Raises psycopg.Error; the caller has already answered."""
+    parameters = [arrays.uuids([lane for lane, _ in wanted]), arrays.nullable_float8s([at for _, at in wanted])]
+    row = publisher.execute(WAKE, parameters).fetchone()
+    if row is not None and row[0]:
+        nudge()
+
+
+def wake(lanes: Iterable[tuple[UUID, datetime | None]]) -> None:
+    """For services, after their commit (`transaction.on_commit`). Never raises."""
+    wanted = sorted(lanes, key=lambda lane: lane[0])
+    if not wanted:
+        return
+    seconds = [None if at is None else at.timestamp() for _, at in wanted]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(WAKE, [[endpoint_id for endpoint_id, _ in wanted], seconds])
+            row = cursor.fetchone()
+    except DatabaseError:
+        logger.exception("waking lanes failed, the repair sweep will")
+        return
+    if row is not None and row[0]:
+        nudge()
+
+
+def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> int:
+    """One attempt more, whatever the state. Inside the caller's transaction; wakes the lanes after it.
+
+    Returns how many deliveries took the request. The step in the retry schedule stays where it is.
+    """
+    rows = list(deliveries)
+    if not rows:
+        return 0
+    changed = (
+        Delivery.unscoped.filter(id__in=[row.id for row in rows])
+        .exclude(manual_requested_at__isnull=False)
+        .update(manual_requested_at=now)
+    )
+    lanes = [(row.endpoint_id, None) for row in rows]
+    transaction.on_commit(lambda: wake(lanes))
+    return changed
+
+
+class _Nudger:
+    """Sends nudges from a thread of its own: a broker that accepts and never answers must not delay a reply."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def want(self) -> None:
+        self._wanted.set()
+        if self._thread is None or not self._thread.is_alive():
+            with self._lock:
+                # A fork leaves the thread behind and the object here.
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                current_app.send_task("deliveries.dispatch", queue="dispatch", expires=NUDGE_EXPIRES_SECONDS, retry=False)
+            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the sweep starts one
+                logger.warning("nudge not sent", extra={"error": type(error).__name__})
+            time.sleep(NUDGE_PAUSE_SECONDS)
+
+
+_nudger = _Nudger()
+
+
+def nudge() -> None:
+    """Ask for a dispatcher, soon. Returns at once and never fails."""
+    _nudger.want()

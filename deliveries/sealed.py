@@ -1,0 +1,30 @@
+"""What of an endpoint is encrypted at rest, and under which context. Called by the endpoint services and the dispatcher.
+
+The context binds a ciphertext to tenant and endpoint: copied to another row it does not open.
+"""
+
+import json
+from uuid import UUID
+
+from tenants.encryption import decrypt, encrypt
+
+
+def seal_secret(*, tenant_id: UUID, endpoint_id: UUID, secret: bytes) -> bytes:
+    return encrypt(secret, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-secret"]))
+
+
+def open_secret(*, tenant_id: UUID, endpoint_id: UUID, sealed: bytes) -> bytes:
+    """Raises DecryptionFailed."""
+    return decrypt(sealed, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-secret"]))
+
+
+def seal_headers(*, tenant_id: UUID, endpoint_id: UUID, headers: dict[str, str]) -> bytes:
+    plain = json.dumps(headers).encode()
+    return encrypt(plain, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-headers"]))
+
+
+def open_headers(*, tenant_id: UUID, endpoint_id: UUID, sealed: bytes) -> dict[str, str]:
+    """Raises DecryptionFailed."""
+    plain = decrypt(sealed, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-headers"]))
+    headers: dict[str, str] = json.loads(plain)
+    return headers

@@ -1,0 +1,103 @@
+"""The Celery tasks of delivery: dispatchers on a queue of their own, and the sweeps that repair what a crash left.
+
+Thin: each calls one function of the pipeline.
+"""
+
+import logging
+import os
+from datetime import UTC, datetime
+from uuid import UUID
+
+from celery import shared_task
+from celery.signals import worker_init, worker_shutting_down
+from django.conf import settings
+from django.db import close_old_connections
+
+from deliveries.pipeline import partitions, sweeps
+from deliveries.pipeline.address_guard import AddressGuard
+from deliveries.pipeline.dispatch import Dispatcher, Ending
+from deliveries.pipeline.transport import Transport, open_transport
+from deliveries.services.endpoints import disable_gone
+
+logger = logging.getLogger(__name__)
+
+_stop_pipe: tuple[int, int] | None = None
+"""Made by the worker's main process before it forks: its children read one end, and it writes when it shuts down.
+
+Celery tells only the main process of a warm shutdown, which then waits for its tasks; a dispatcher must hear of it.
+"""
+
+
+@worker_init.connect
+def make_stop_pipe(**kwargs: object) -> None:
+    global _stop_pipe  # noqa: PLW0603 - one per worker, inherited by fork
+    _stop_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@worker_shutting_down.connect
+def tell_dispatchers(**kwargs: object) -> None:
+    if _stop_pipe is not None:
+        # Never read empty: every child sees it, for as long as it looks.
+        os.write(_stop_pipe[1], b"stop")
+
+
+def open_configured_transport(capacity: int) -> Transport:
+    guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
+    return open_transport(
+        settings.WEBHOOKS_TRANSPORT,
+        guard=guard,
+        max_in_flight=capacity,
+        dns_servers=settings.WEBHOOKS_DNS_SERVERS,
+        verify_ca=settings.WEBHOOKS_CA_FILE or None,
+        max_connections=2 * capacity,
+    )
+
+
+def gone(endpoint_id: UUID) -> None:
+    """Called in a thread of the dispatcher's, whose Django connection must not go stale in between."""
+    close_old_connections()
+    try:
+        disable_gone(endpoint_id=endpoint_id)
+    finally:
+        close_old_connections()
+
+
+@shared_task(name="deliveries.dispatch", ignore_result=True, acks_late=False)
+def dispatch() -> str:
+    """Deliver until there is nothing to do. Ends at once if enough dispatchers are alive."""
+    if sweeps.enough_dispatchers(settings.WEBHOOKS_DISPATCHERS):
+        return "enough"
+    dispatcher = Dispatcher(
+        open_transport=open_configured_transport,
+        capacity=settings.WEBHOOKS_MAX_IN_FLIGHT,
+        on_gone=gone,
+        user_agent=settings.WEBHOOKS_USER_AGENT,
+        stop_fd=None if _stop_pipe is None else _stop_pipe[0],
+    )
+    ending: Ending = dispatcher.run()
+    return ending.value
+
+
+@shared_task(name="deliveries.sweep", ignore_result=True, expires=1)
+def sweep() -> None:
+    """Each second: take over from the dead, and start a dispatcher if lanes are ready and none has room."""
+    sweeps.sweep(wanted=settings.WEBHOOKS_DISPATCHERS)
+
+
+@shared_task(name="deliveries.repair", ignore_result=True, expires=30)
+def repair() -> None:
+    """Each 30 s: wake lanes whose wake was lost."""
+    sweeps.repair(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.make_partitions", ignore_result=True)
+def make_partitions() -> None:
+    """Each hour: partitions ahead."""
+    partitions.ensure_partitions(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.expire", ignore_result=True)
+def expire() -> None:
+    """Each hour: idempotency records past their day, and deliveries that waited longer than they are kept."""
+    sweeps.expire_idempotency()
+    sweeps.expire_pending(now=datetime.now(UTC))
