@@ -78,7 +78,9 @@ class AddressGuard:
         allowed_networks: Iterable[Network | tuple[Network, int | None]] = (),
         blocked_ports: Iterable[int] = (),
     ) -> None:
-        self.allowed = tuple(entry if isinstance(entry, tuple) else (entry, None) for entry in allowed_networks)
+        self.allowed = tuple(
+            entry if isinstance(entry, tuple) else (entry, None) for entry in allowed_networks
+        )
         self.blocked_ports = frozenset(blocked_ports)
         # The socket-open callback asks on every new connection, mostly for addresses it has just asked for.
         self._judge = lru_cache(maxsize=4096)(self._judge_uncached)

@@ -10,7 +10,7 @@ from typing import Any
 from deliveries.pipeline.address_guard import AddressGuard, literal_host
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.resolver import Lookup, Resolver
-from deliveries.pipeline.transport import Destination
+from deliveries.pipeline.transport import Answer, Destination, OutgoingRequest
 
 MAX_ROUTES = 20_000
 """Kept judgements, as many as the resolver keeps names."""
@@ -28,6 +28,28 @@ class Route:
     detail: str
     is_platform_fault: bool
     expires_at: float
+
+    def refusal(self, request: OutgoingRequest, started_at: float, dns_seconds: float | None) -> Answer:
+        """The answer to a request that this route leads nowhere."""
+        dns_ms = None if dns_seconds is None else dns_seconds * 1000
+        return Answer(
+            tag=request.tag,
+            failure=self.failure,
+            detail=self.detail,
+            is_platform_fault=self.is_platform_fault,
+            status_code=None,
+            response_headers=b"",
+            response_body=b"",
+            is_truncated=False,
+            remote_ip=None,
+            started_at=started_at,
+            duration_ms=dns_ms or 0.0,
+            dns_ms=dns_ms,
+            connect_ms=None,
+            tls_ms=None,
+            first_byte_ms=None,
+            is_new_connection=False,
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -133,13 +133,13 @@ def open_transport(
     # Imported here: a platform without libcurl must be able to run on the other one.
     match name:
         case "curl":
-            from deliveries.pipeline.transport_curl import CurlTransport
+            from deliveries.pipeline.transport_curl import CurlTransport  # noqa: PLC0415 - see above
 
             return CurlTransport(
                 guard=guard, dns_servers=dns_servers, verify_ca=verify_ca, max_connections=connections
             )
         case "requests":
-            from deliveries.pipeline.transport_requests import RequestsTransport
+            from deliveries.pipeline.transport_requests import RequestsTransport  # noqa: PLC0415 - see above
 
             return RequestsTransport(
                 guard=guard,

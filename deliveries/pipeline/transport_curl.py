@@ -10,7 +10,6 @@ same address, and nothing that one transfer was told is remembered for another. 
 the name. The socket-open callback then judges the address that is really about to be connected to.
 """
 
-import errno
 import select
 import socket
 import time
@@ -20,7 +19,9 @@ from typing import Any
 import certifi
 import pycurl
 
+from deliveries.pipeline import failures
 from deliveries.pipeline.address_guard import AddressGuard
+from deliveries.pipeline.failures import Failure
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.resolver import Resolver
 from deliveries.pipeline.routes import Route, Router
@@ -58,9 +59,6 @@ EXPECT_BYTES = 1024 * 1024
 _SUPPRESSED = ["Accept:", "Content-Type:"]
 _SUPPRESSED_FOR_LARGE = [*_SUPPRESSED, "Expect:"]
 
-# What `getinfo(OS_ERRNO)` says when it is our machine that has nothing left.
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-
 # libcurl's error numbers that pycurl has no name for, or one that misleads.
 _E_WEIRD_SERVER_REPLY = 8
 _E_TOO_LARGE = 100
@@ -80,17 +78,6 @@ _TLS_ERRORS = frozenset(
         pycurl.E_SSL_SHUTDOWN_FAILED,
     }
 )
-
-# OpenSSL's verdicts on a certificate (x509_vfy.h) that a customer can act upon.
-_CERTIFICATE_FAULTS = {
-    9: "The certificate is not valid yet.",
-    10: "The certificate has expired.",
-    18: "The certificate is signed by itself.",
-    19: "The certificate chain ends in an authority that is not trusted.",
-    20: "The certificate's issuer is not trusted, or an intermediate certificate is missing.",
-    21: "The certificate's issuer is not trusted, or an intermediate certificate is missing.",
-    62: "The certificate is not valid for this host name.",
-}
 
 
 class CurlTransport:
@@ -230,7 +217,7 @@ class CurlTransport:
     # A socket that libcurl has no use for at the moment stays registered: between two requests on one connection that
     # saves leaving and entering the epoll again. If something happens to it meanwhile, it is taken out then.
 
-    def _on_socket(self, event: int, fd: int, multi: pycurl.CurlMulti, data: object) -> None:
+    def _on_socket(self, event: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         if event == pycurl.POLL_REMOVE:
             self._wanted.discard(fd)
             return
@@ -258,27 +245,7 @@ class CurlTransport:
         self, request: OutgoingRequest, route: Route, started_at: float, dns_seconds: float | None
     ) -> None:
         if route.failure is not None:
-            dns_ms = None if dns_seconds is None else dns_seconds * 1000
-            self._answers.append(
-                Answer(
-                    tag=request.tag,
-                    failure=route.failure,
-                    detail=route.detail,
-                    is_platform_fault=route.is_platform_fault,
-                    status_code=None,
-                    response_headers=b"",
-                    response_body=b"",
-                    is_truncated=False,
-                    remote_ip=None,
-                    started_at=started_at,
-                    duration_ms=dns_ms or 0.0,
-                    dns_ms=dns_ms,
-                    connect_ms=None,
-                    tls_ms=None,
-                    first_byte_ms=None,
-                    is_new_connection=False,
-                )
-            )
+            self._answers.append(route.refusal(request, started_at, dns_seconds))
             return
         transfer = (
             self._spare.pop() if self._spare else _Transfer(self._guard, self._verify_ca, self._on_new_number)
@@ -287,7 +254,13 @@ class CurlTransport:
         self._send(transfer)
 
     def _send(self, transfer: "_Transfer") -> None:
-        transfer.prepare()
+        try:
+            transfer.prepare()
+        except (pycurl.error, UnicodeError, ValueError, TypeError):
+            # `validation` lets nothing through that cannot be sent. If something is, it is that request's end alone.
+            self._answers.append(transfer.answer(pycurl.E_URL_MALFORMAT))
+            transfer.curl.close()
+            return
         self._sending[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
 
@@ -333,29 +306,29 @@ class _Transfer:
     """
 
     __slots__ = (
-        "curl",
-        "_guard",
-        "request",
-        "started_at",
-        "address",
+        "_address_set",
         "_addresses",
         "_began_at",
-        "_dns_seconds",
-        "_headers",
-        "_is_header_too_large",
         "_body",
         "_body_bytes",
-        "_is_truncated",
-        "_refusal",
-        "_is_out_of_resources",
-        "_is_new_connection",
-        "_opened",
-        "_on_new_number",
-        "_url_set",
-        "_address_set",
-        "_method_set",
-        "_timeout_set",
         "_connect_timeout_set",
+        "_dns_seconds",
+        "_guard",
+        "_headers",
+        "_is_header_too_large",
+        "_is_new_connection",
+        "_is_out_of_resources",
+        "_is_truncated",
+        "_method_set",
+        "_on_new_number",
+        "_opened",
+        "_refusal",
+        "_timeout_set",
+        "_url_set",
+        "address",
+        "curl",
+        "request",
+        "started_at",
     )
 
     def __init__(self, guard: AddressGuard, verify_ca: str, on_new_number: Callable[[int], None]) -> None:
@@ -466,10 +439,7 @@ class _Transfer:
 
     def answer(self, number: int | None) -> Answer:
         getinfo = self.curl.getinfo
-        if number is None and _ends_with_empty_line(self._headers):
-            failure, detail, is_platform_fault = None, "", False
-        else:
-            failure, detail, is_platform_fault = self._failure(number)
+        failure = None if number is None and _ends_with_empty_line(self._headers) else self._failure(number)
         # Below 200 it only announces another one.
         status_code = getinfo(pycurl.RESPONSE_CODE)
         total = getinfo(pycurl.TOTAL_TIME)
@@ -480,9 +450,9 @@ class _Transfer:
         dns_seconds = self._dns_seconds
         return Answer(
             tag=self.request.tag,
-            failure=failure,
-            detail=detail,
-            is_platform_fault=is_platform_fault,
+            failure=None if failure is None else failure.outcome,
+            detail="" if failure is None else failure.detail,
+            is_platform_fault=failure is not None and failure.is_platform_fault,
             status_code=status_code if status_code >= 200 else None,
             response_headers=b"".join(self._headers),
             response_body=b"".join(self._body),
@@ -528,53 +498,50 @@ class _Transfer:
                 self.curl.setopt(pycurl.CUSTOMREQUEST, method)
         self._method_set = method
 
-    def _failure(self, number: int | None) -> tuple[Outcome | None, str, bool]:
-        """The outcome of libcurl's error, our words for it, and whether it is our own machine's fault."""
-        getinfo = self.curl.getinfo
-        os_errno = getinfo(pycurl.OS_ERRNO)
+    def _failure(self, number: int | None) -> Failure | None:
+        """What libcurl's error means. None: nothing bad, the answer was cut by us."""
         if self._is_out_of_resources or number in _PLATFORM_ERRORS:
-            return Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", True
+            return failures.OUT_OF_RESOURCES
         if self._refusal is not None:
-            return Outcome.ADDRESS_BLOCKED, self._refusal, False
+            return Failure(Outcome.ADDRESS_BLOCKED, self._refusal)
         if self._is_header_too_large or number == _E_TOO_LARGE:
-            return Outcome.PROTOCOL_ERROR, "The headers of the answer are too large.", False
+            return failures.HEADERS_TOO_LARGE
         if self._is_truncated:
-            return None, "", False
-        if number == pycurl.E_OPERATION_TIMEDOUT:
-            return Outcome.TIMEOUT, self._where_time_ran_out(), False
-        if number in _TLS_ERRORS:
-            verdict = getinfo(pycurl.SSL_VERIFYRESULT)
-            return Outcome.TLS_FAILED, _CERTIFICATE_FAULTS.get(verdict, _other_tls_fault(number)), False
-        if number in _PROTOCOL_ERRORS:
-            return Outcome.PROTOCOL_ERROR, "What came back is not HTTP.", False
-        if number == pycurl.E_COULDNT_CONNECT:
-            if os_errno in _OUT_OF_RESOURCES:
-                return Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", True
-            if os_errno == errno.ECONNREFUSED:
-                return Outcome.CONNECTION_FAILED, "The connection was refused.", False
-            return Outcome.CONNECTION_FAILED, "The host could not be reached.", False
-        if number == pycurl.E_GOT_NOTHING:
-            return Outcome.CONNECTION_FAILED, "The connection was closed without an answer.", False
-        # None: libcurl takes headers that break off for headers that end.
+            return None
         if number is None or number == pycurl.E_PARTIAL_FILE:
-            return Outcome.CONNECTION_FAILED, "The connection was closed in the middle of the answer.", False
+            # None: libcurl takes headers that break off for headers that end.
+            return failures.CLOSED_MIDWAY
+        if number == pycurl.E_OPERATION_TIMEDOUT:
+            return self._time_out()
+        if number in _TLS_ERRORS:
+            other = (
+                failures.WRONG_HOST if number == pycurl.E_PEER_FAILED_VERIFICATION else failures.BAD_HANDSHAKE
+            )
+            return failures.certificate_fault(self.curl.getinfo(pycurl.SSL_VERIFYRESULT)) or other
+        if number in _PROTOCOL_ERRORS:
+            return failures.NOT_HTTP
+        if number == pycurl.E_URL_MALFORMAT:
+            return failures.BROKEN_INSIDE
+        os_errno = self.curl.getinfo(pycurl.OS_ERRNO)
+        if number == pycurl.E_COULDNT_CONNECT:
+            return failures.connect_failure(os_errno)
+        if number == pycurl.E_GOT_NOTHING:
+            return failures.CLOSED_EMPTY
         if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):
-            return Outcome.CONNECTION_FAILED, "The connection was reset.", False
-        return Outcome.PROTOCOL_ERROR, "The answer could not be understood.", False
+            return failures.RESET
+        return failures.UNINTELLIGIBLE
 
-    def _where_time_ran_out(self) -> str:
+    def _time_out(self) -> Failure:
         is_secure = self.request.destination.scheme == "https"
         phase = pycurl.APPCONNECT_TIME if is_secure else pycurl.CONNECT_TIME
         if self._is_new_connection and self.curl.getinfo(phase) == 0.0:
-            return "No connection was made in time."
-        if self._headers or self._body:
-            return "The answer was not complete in time."
-        return "No answer came in time."
+            return failures.LATE_CONNECTION
+        return failures.LATE_REST if self._headers else failures.LATE_ANSWER
 
     # Called by libcurl
 
     def _on_open_socket(
-        self, purpose: int, address: tuple[int, int, int, tuple[Any, ...]]
+        self, _purpose: int, address: tuple[int, int, int, tuple[Any, ...]]
     ) -> socket.socket | int:
         family, kind, protocol, (host, port, *_) = address
         self._refusal = self._guard.refusal(host, port)
@@ -583,11 +550,11 @@ class _Transfer:
         try:
             self._opened = socket.socket(family, kind, protocol)
         except OSError as error:
-            self._is_out_of_resources = error.errno in _OUT_OF_RESOURCES
+            self._is_out_of_resources = failures.is_exhausted(error.errno)
             return int(pycurl.SOCKET_BAD)
         return self._opened
 
-    def _on_socket_made(self, fd: int, purpose: int) -> int:
+    def _on_socket_made(self, fd: int, _purpose: int) -> int:
         # pycurl has made a duplicate of the socket that it was given, and wants no more of ours.
         self._close_opened()
         self._is_new_connection = True
@@ -638,8 +605,6 @@ def _sendable(headers: list[str]) -> list[Any]:
         name, _, value = line.partition(":")
         value = value.strip()
         # Line breaks would begin another header. `validation` refuses them; what slips through must not be sent.
-        line = f"{name}: {value}" if value else f"{name};"
-        lines.append(
-            "".join(character for character in line if character >= " " or character == "\t").encode()
-        )
+        text = f"{name}: {value}" if value else f"{name};"
+        lines.append("".join(each for each in text if each >= " " or each == "\t").encode())
     return lines

@@ -1,0 +1,72 @@
+"""The ways in which a request can fail to get an answer, each with its outcome and our words for it.
+
+Shared by both transports, so that a customer reads the same whichever is in use. Never a library's or a receiver's text.
+"""
+
+import errno
+from dataclasses import dataclass
+
+from deliveries.pipeline.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    outcome: Outcome
+    detail: str
+    is_platform_fault: bool = False
+
+
+OUT_OF_RESOURCES = Failure(
+    Outcome.INTERNAL_ERROR, "The platform ran out of descriptors, ports or memory.", is_platform_fault=True
+)
+BROKEN_INSIDE = Failure(Outcome.INTERNAL_ERROR, "The platform could not make this request.")
+
+UNREACHABLE = Failure(Outcome.CONNECTION_FAILED, "The host could not be reached.")
+REFUSED = Failure(Outcome.CONNECTION_FAILED, "The connection was refused.")
+CLOSED_EMPTY = Failure(Outcome.CONNECTION_FAILED, "The connection was closed without an answer.")
+CLOSED_MIDWAY = Failure(Outcome.CONNECTION_FAILED, "The connection was closed in the middle of the answer.")
+RESET = Failure(Outcome.CONNECTION_FAILED, "The connection was reset.")
+
+LATE_CONNECTION = Failure(Outcome.TIMEOUT, "No connection was made in time.")
+LATE_ANSWER = Failure(Outcome.TIMEOUT, "No answer came in time.")
+LATE_REST = Failure(Outcome.TIMEOUT, "The answer was not complete in time.")
+
+NOT_HTTP = Failure(Outcome.PROTOCOL_ERROR, "What came back is not HTTP.")
+UNINTELLIGIBLE = Failure(Outcome.PROTOCOL_ERROR, "The answer could not be understood.")
+HEADERS_TOO_LARGE = Failure(Outcome.PROTOCOL_ERROR, "The headers of the answer are too large.")
+
+BAD_HANDSHAKE = Failure(Outcome.TLS_FAILED, "The TLS handshake failed.")
+WRONG_HOST = Failure(Outcome.TLS_FAILED, "The certificate is not valid for this host name.")
+
+# OpenSSL's verdicts on a certificate (x509_vfy.h) that a customer can act upon.
+_UNKNOWN_ISSUER = "The certificate's issuer is not trusted, or an intermediate certificate is missing."
+_CERTIFICATE_FAULTS = {
+    9: Failure(Outcome.TLS_FAILED, "The certificate is not valid yet."),
+    10: Failure(Outcome.TLS_FAILED, "The certificate has expired."),
+    18: Failure(Outcome.TLS_FAILED, "The certificate is signed by itself."),
+    19: Failure(Outcome.TLS_FAILED, "The certificate chain ends in an authority that is not trusted."),
+    20: Failure(Outcome.TLS_FAILED, _UNKNOWN_ISSUER),
+    21: Failure(Outcome.TLS_FAILED, _UNKNOWN_ISSUER),
+    62: WRONG_HOST,
+    64: WRONG_HOST,
+}
+
+# What the system says when it is our machine that has nothing left.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def certificate_fault(verdict: int) -> Failure | None:
+    """What OpenSSL's number means; None for a number that says nothing useful."""
+    return _CERTIFICATE_FAULTS.get(verdict)
+
+
+def is_exhausted(number: int | None) -> bool:
+    """Whether an errno says that descriptors, ports or memory have run out."""
+    return number in _EXHAUSTED
+
+
+def connect_failure(number: int | None) -> Failure:
+    """What an errno of `connect` means."""
+    if is_exhausted(number):
+        return OUT_OF_RESOURCES
+    return REFUSED if number == errno.ECONNREFUSED else UNREACHABLE
