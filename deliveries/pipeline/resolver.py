@@ -112,7 +112,7 @@ class Resolver:
         self._tenants: dict[UUID, _Tenant] = {}
         self._answered: list[tuple[_Pending, tuple[str, ...], int | None]] = []
         self._results: list[tuple[Any, Lookup]] = []
-        self._deadlines: list[tuple[float, int, _Pending, _Waiter | None]] = []
+        self._deadlines: list[tuple[float, int, _Pending, _Waiter | None, bool]] = []
         self._order = itertools.count()
         self._asking = 0
         self._is_closed = False
@@ -138,7 +138,7 @@ class Resolver:
             self._set_deadline(now + waiter.seconds, pending, waiter)
             return
         # Queued by another tenant as well, it is begun by whichever has room first.
-        self._set_deadline(now + QUEUE_SECONDS, pending, waiter)
+        self._set_deadline(now + QUEUE_SECONDS, pending, waiter, is_for_queue=True)
         tenant = self._tenants.setdefault(tenant_id, _Tenant())
         (tenant.silent_queue if pending.is_silent else tenant.queue).append(pending)
         self._begin_what_has_room(tenant_id, tenant, now)
@@ -156,8 +156,8 @@ class Resolver:
             if not pending.is_done:
                 self._finish(pending, addresses, status, now)
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, pending, waiter = heapq.heappop(self._deadlines)
-            if pending.is_done:
+            _, _, pending, waiter, is_for_queue = heapq.heappop(self._deadlines)
+            if pending.is_done or (is_for_queue and pending.began is not None):
                 continue
             if waiter is None:
                 self._finish(pending, (), ares.ARES_ETIMEOUT, now)
@@ -172,7 +172,7 @@ class Resolver:
             return 0.0
         wait = self._deadlines[0][0] - now if self._deadlines else None
         if self._asking:
-            retry: float = self._channel.timeout(1.0)
+            retry: float = self._channel.timeout(1.0)  # type: ignore[no-untyped-call]  # pycares' own gap
             wait = retry if wait is None else min(wait, retry)
         return None if wait is None else max(0.0, wait)
 
@@ -237,8 +237,10 @@ class Resolver:
             self._asking -= 1
             self._answered.append((pending, (), ares.ARES_EBADNAME))
 
-    def _set_deadline(self, at: float, pending: _Pending, waiter: _Waiter | None) -> None:
-        heapq.heappush(self._deadlines, (at, next(self._order), pending, waiter))
+    def _set_deadline(
+        self, at: float, pending: _Pending, waiter: _Waiter | None, *, is_for_queue: bool = False
+    ) -> None:
+        heapq.heappush(self._deadlines, (at, next(self._order), pending, waiter, is_for_queue))
 
     def _give_up(self, pending: _Pending, waiter: _Waiter, now: float) -> None:
         if pending.began is None:

@@ -400,7 +400,7 @@ class _Exchange:
             return failures.CLOSED_MIDWAY if is_cut else failures.UNINTELLIGIBLE
         if any(isinstance(cause, OSError) and cause.errno for cause in causes):
             return failures.RESET
-        return failures.UNINTELLIGIBLE
+        return failures.BROKEN_INSIDE if self.sent_at is None else failures.UNINTELLIGIBLE
 
     def _shut_down(self) -> None:
         if self._handle is not None:
@@ -554,16 +554,16 @@ class _Connection(HTTPConnection):
         exchange.connect_seconds = time.monotonic() - began_at
         return connection
 
-    def request(self, method: str, _url: str, *args: Any, **options: Any) -> None:
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:  # type: ignore[override]  # passed on
         exchange = _current.exchange
         if self.sock is not None:
             # Kept from an earlier request, or made ready just now for TLS.
             exchange.has_connected = True
             exchange.hold(self.sock.fileno())
+        # As it was given: urllib3 has written its percent signs anew.
         parts = urlsplit(_full_url(exchange.request))
-        # As it was given: urllib3 would write its percent signs anew.
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        super().request(method, target, *args, **options)
+        url = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        super().request(method, url, *args, **options)
         exchange.sent_at = time.monotonic()
 
     def getresponse(self) -> Any:
@@ -598,11 +598,11 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _Connection  # type: ignore[assignment]  # a protocol there, which it keeps
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _TlsConnection  # type: ignore[assignment]  # as above
 
 
 class _Pools:

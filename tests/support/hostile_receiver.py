@@ -79,7 +79,7 @@ class HostileReceiver:
         self._thread.join()
 
     def _note_server_name(
-        self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext
+        self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext
     ) -> None:
         self._server_names[connection] = name
 

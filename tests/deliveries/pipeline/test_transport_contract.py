@@ -1,6 +1,8 @@
 """What every transport promises, shown against real receivers. Each test runs on both transports."""
 
+import contextlib
 import os
+import resource
 import socket
 import ssl
 import time
@@ -372,7 +374,7 @@ def test_a_host_that_does_not_take_the_connection_times_out(transport: Transport
             second.setblocking(False)
             second.connect_ex(full.getsockname())
 
-            answer = send(transport, "http://127.0.0.1:{}/".format(full.getsockname()[1]), timeout=1.0)
+            answer = send(transport, f"http://127.0.0.1:{full.getsockname()[1]}/", timeout=1.0)
 
     assert (answer.failure, answer.detail) == (Outcome.TIMEOUT, "No connection was made in time.")
     assert answer.connect_ms is None
@@ -384,6 +386,56 @@ def test_an_answer_just_in_time_counts(transport: Transport, receiver: HostileRe
     assert (answer.failure, answer.status_code) == (None, 200)
     assert answer.first_byte_ms is not None
     assert 550 < answer.first_byte_ms < 1500
+
+
+# --- The platform's own faults ---------------------------------------------------------------------------------------
+
+
+def test_running_out_of_descriptors_is_the_platforms_fault(
+    transport: Transport, receiver: HostileReceiver
+) -> None:
+    assert send(transport, receiver.url("/ok")).status_code == 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers = [socket.socket()]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[0].fileno() + 20, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(socket.socket())
+        answer = send(transport, receiver.url("/ok", host="127.0.0.2"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            filler.close()
+    later = send(transport, receiver.url("/ok", host="127.0.0.2"))
+
+    assert (answer.failure, answer.is_platform_fault) == (Outcome.INTERNAL_ERROR, True)
+    assert answer.detail == "The platform ran out of descriptors, ports or memory."
+    assert (later.failure, later.status_code) == (None, 200)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": ["no colon at all"]},
+        {"headers": ["x-nul: a\0b"]},
+        {"headers": [""]},
+        {"headers": [": no name"]},
+        {"headers": ["x-odd: \udcff"]},
+        {"method": "GET", "query": "a=\r\nX-Evil: 1", "body": b""},
+        {"method": "GET", "query": "a=b c", "body": b""},
+        {"method": "GET", "query": "caf\xe9", "body": b""},
+    ],
+)
+def test_what_should_never_have_got_here_is_answered_all_the_same(
+    transport: Transport, receiver: HostileReceiver, fields: dict[str, Any]
+) -> None:
+    answer = send(transport, receiver.url("/ok"), **fields)
+    later = send(transport, receiver.url("/ok"))
+
+    assert answer.failure in (None, Outcome.INTERNAL_ERROR, Outcome.CONNECTION_FAILED)
+    assert all(request.header("x-evil") is None for request in receiver.requests)
+    assert (later.failure, later.status_code) == (None, 200)
 
 
 # --- Connections ---------------------------------------------------------------------------------------------------
