@@ -7,7 +7,8 @@
 - `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue.
 - `signing` signs the bytes that are about to be sent.
 - `transport` sends them: `transport_curl` or `transport_requests` behind one small interface. On the way,
-  `resolver` finds the addresses of a host and `address_guard` refuses those that are not on the public internet.
+  `resolver` finds the addresses of a host, `address_guard` refuses those that are not on the public internet, and
+  `routes` remembers what the two said. `failures` are the ways in which a request can end without an answer.
 - `outcome` judges what came back.
 - `retry` says when to try again, or that it is over.
 - `record` writes attempts and deliveries in bulk, in one transaction.

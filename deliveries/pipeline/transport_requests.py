@@ -554,7 +554,7 @@ class _Connection(HTTPConnection):
         exchange.connect_seconds = time.monotonic() - began_at
         return connection
 
-    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:  # type: ignore[override]  # passed on
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
         exchange = _current.exchange
         if self.sock is not None:
             # Kept from an earlier request, or made ready just now for TLS.
@@ -598,11 +598,11 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection  # type: ignore[assignment]  # a protocol there, which it keeps
+    ConnectionCls = _Connection
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection  # type: ignore[assignment]  # as above
+    ConnectionCls = _TlsConnection
 
 
 class _Pools:
