@@ -5,7 +5,9 @@
 - `wake`, after the commit, tells the lanes of those endpoints that work waits, and nudges a dispatcher if some were idle.
 - `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below.
 - `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue.
-- `signing` signs the bytes that are about to be sent.
+- `body` makes the bytes in the format that the endpoint wants (`body_xml` and `body_form`, which read the payload with
+  `json_as_written`, for those that are not JSON).
+- `signing` signs the bytes that are about to be sent; `signature_template` adds the signature of another scheme.
 - `transport` sends them: `transport_curl` or `transport_requests` behind one small interface. On the way,
   `resolver` finds the addresses of a host, `address_guard` refuses those that are not on the public internet, and
   `routes` remembers what the two said. `failures` are the ways in which a request can end without an answer.
@@ -16,5 +18,6 @@
 `partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
 
 Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones
-(`json_bytes`, `signing`, `outcome`, `retry`, `address_guard`), which get everything, the time included, as arguments.
+(`json_bytes`, `body`, `signing`, `outcome`, `retry`, `address_guard`), which get everything, the time included, as
+arguments.
 """

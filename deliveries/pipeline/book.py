@@ -57,8 +57,8 @@ class Payload:
     fetched_at: float
     users: int = 0
     """Deliveries in the air that carry it."""
-    encoded: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """By format: content type and body."""
+    encoded: dict[str, tuple[str, list[str], bytes]] = field(default_factory=dict)
+    """By format: content type, further header lines, and body."""
 
 
 @dataclass(slots=True, eq=False)

@@ -28,7 +28,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.body import encode
+from deliveries.pipeline.body import RequestTooLarge, encode, source_of
 from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, SLOW_SECONDS, TURN_SECONDS, Book, HeldLane, Payload
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
@@ -123,7 +123,7 @@ class Heart(threading.Thread):
         self.is_sending_stopped = False
         self.clock_offset = 0.0
         """The database's clock less ours."""
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._connection: Connection | None = None
         before = boottime()
         self._connect()
@@ -153,7 +153,7 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         pause = float(lanes.RENEW_SECONDS)
-        while not self._stop.wait(pause) and not self.is_dead:
+        while not self._ended.wait(pause) and not self.is_dead:
             try:
                 self.beat()
                 pause = float(lanes.RENEW_SECONDS)
@@ -164,7 +164,7 @@ class Heart(threading.Thread):
                 pause = 0.5
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         if self.is_alive():
             self.join(5)
 
@@ -428,7 +428,10 @@ class Dispatcher:
             return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
         if payload.data is None:
             return Outcome.INTERNAL_ERROR, "the payload was erased"
-        content_type, body = self._body(config, owed, payload)
+        try:
+            content_type, extra_lines, body = self._body(config, owed, payload)
+        except RequestTooLarge as error:
+            return Outcome.REQUEST_TOO_LARGE, str(error)
         number = owed.attempt_count + 1
         timestamp = int(now)
         signature = sign(config.signing_keys(now), payload.id_text, timestamp, body)
@@ -440,6 +443,7 @@ class Dispatcher:
             f"webhook-signature: {signature}",
             f"webhook-attempt: {number}",
             f"webhook-hops: {payload.hops + 1}",
+            *extra_lines,
         ]
         flight.headers = lines
         self.transport.start(
@@ -447,15 +451,22 @@ class Dispatcher:
         )
         return None
 
-    def _body(self, config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, bytes]:
-        assert payload.data is not None
-        if owed.body is not None:
-            return encode(config.format, event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body)
-        encoded = payload.encoded.get(config.format)
+    def _body(self, config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, list[str], bytes]:
+        """Content type, further header lines, body. Raises RequestTooLarge."""
+        encoded = None if owed.body is not None else payload.encoded.get(config.format)
         if encoded is None:
-            encoded = payload.encoded[config.format] = encode(
-                config.format, event_type=payload.type, occurred_at=payload.occurred_at, data=payload.data
+            data = payload.data if owed.body is None else owed.body
+            assert data is not None
+            encoded = encode(
+                config.format,
+                event_id_text=payload.id_text,
+                event_type=payload.type,
+                occurred_at=payload.occurred_at,
+                data=data,
+                source=source_of(payload.tenant_id),
             )
+            if owed.body is None:
+                payload.encoded[config.format] = encoded
         return encoded
 
     # --- answers ------------------------------------------------------------------------------------------------------
