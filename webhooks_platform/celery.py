@@ -5,9 +5,11 @@ limits on the socket. The schedule lives in the database (django-celery-beat) an
 """
 
 import os
+from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from celery.app.amqp import AMQP
+from kombu import Connection, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
 
@@ -15,7 +17,22 @@ BROKER_SECONDS = 1
 """How long a socket to the broker may be silent when it should answer. A broker that accepts and never answers costs
 the background thread of a publisher this much, and a worker one reconnection."""
 
-app = Celery("webhooks_platform")
+RECONNECT_SECONDS = 1
+"""Between two tries of a worker whose broker is away. Celery's own wait grows to half a minute, which would be added
+to the outage."""
+
+
+class PromptConnection(Connection):
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        pace = {"interval_start": RECONNECT_SECONDS, "interval_step": 0, "interval_max": RECONNECT_SECONDS}
+        return super().ensure_connection(*args, **(pace | kwargs))
+
+
+class PromptAMQP(AMQP):
+    Connection = PromptConnection
+
+
+app = Celery("webhooks_platform", amqp=PromptAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     # Dispatchers run for minutes; in a queue of their own they do not keep the sweeps waiting.
@@ -29,6 +46,8 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
+    # Of tasks that acknowledge late; ours do not, and a dispatcher goes on without the broker.
+    worker_cancel_long_running_tasks_on_connection_loss=True,
     broker_connection_timeout=BROKER_SECONDS,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
