@@ -166,6 +166,11 @@ class Resolver:
         results, self._results = self._results, []
         return results
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether `advance` has, or will have, anything to do: also when nobody waits for it any more."""
+        return bool(self._deadlines or self._asking or self._answered or self._results)
+
     def due_in(self, now: float) -> float | None:
         """Seconds until `advance` must be called although the descriptor stayed quiet; None: not at all."""
         if self._answered or self._results:

@@ -174,7 +174,7 @@ class CurlTransport:
         wait = 0.0 if self._answers else seconds
         if self._curl_due_at is not None:
             wait = min(wait, self._curl_due_at - now)
-        if self._resolving:
+        if self._resolver.is_busy:
             resolver_wait = self._resolver.due_in(now)
             if resolver_wait is not None:
                 wait = min(wait, resolver_wait)
@@ -190,7 +190,7 @@ class CurlTransport:
                 is_woken = True
             elif self._registered.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
-        if self._resolving:
+        if self._resolver.is_busy:
             self._take_routes()
         self._collect()
         return is_woken

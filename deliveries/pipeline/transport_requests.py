@@ -163,7 +163,7 @@ class RequestsTransport:
     def _turn(self, seconds: float) -> bool:
         """Wait no longer than that for one round of events. True: a watched descriptor is readable."""
         wait = seconds
-        if self._resolving:
+        if self._resolver.is_busy:
             resolver_wait = self._resolver.due_in(time.monotonic())
             if resolver_wait is not None:
                 wait = min(wait, resolver_wait)
@@ -173,7 +173,7 @@ class RequestsTransport:
                 os.eventfd_read(fd)
             elif fd in self._watched:
                 is_woken = True
-        if self._resolving:
+        if self._resolver.is_busy:
             for exchange, route, dns_seconds in self._router.advance(time.monotonic()):
                 if exchange in self._resolving:
                     del self._resolving[exchange]
@@ -504,7 +504,10 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        while 100 <= self.status < 200 and self.status != 101:
+        while 100 <= self.status < 200:
+            if self.status == 101:
+                # To another protocol, which nobody asked for.
+                raise http.client.HTTPException
             # It only announces the answer (103 Early Hints). http.client skips 100 alone.
             self.headers = self.msg = None  # type: ignore[assignment]  # how http.client says: not begun
             super().begin()

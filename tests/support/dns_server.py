@@ -14,18 +14,20 @@ _OK, _SERVFAIL, _NXDOMAIN = 0, 2, 3
 class DnsServer:
     """`records` maps a name to its addresses; a name that is not in it does not exist.
 
-    Names in `silent` (or below one of them) never get an answer, those in `failing` get SERVFAIL. All three may be
-    changed while it runs. `queries` are the names asked for, in order, once per record type.
+    Names in `silent` (or below one of them) never get an answer, those in `late` get it after so many seconds, those
+    in `failing` get SERVFAIL. All may be changed while it runs. `queries` are the names asked for, in order, once per record type.
     """
 
     def __init__(self, records: dict[str, list[str]] | None = None) -> None:
         self.records = dict(records or {})
         self.silent: set[str] = set()
+        self.late: dict[str, float] = {}
         self.failing: set[str] = set()
         self.queries: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.address = "{}:{}".format(*self._socket.getsockname())
+        self._timers: list[threading.Timer] = []
         self._thread = threading.Thread(target=self._serve, name="dns-server", daemon=True)
 
     def __enter__(self) -> Self:
@@ -38,6 +40,9 @@ class DnsServer:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self._socket.getsockname())
         self._thread.join()
+        for timer in self._timers:
+            timer.cancel()
+            timer.join()
         self._socket.close()
 
     def _serve(self) -> None:
@@ -47,7 +52,12 @@ class DnsServer:
                 return
             answer = self._answer(question)
             if answer is not None:
-                self._socket.sendto(answer, client)
+                seconds = self.late.get(self.queries[-1])
+                if seconds is None:
+                    self._socket.sendto(answer, client)
+                else:
+                    self._timers.append(threading.Timer(seconds, self._socket.sendto, (answer, client)))
+                    self._timers[-1].start()
 
     def _answer(self, message: bytes) -> bytes | None:
         name, end = _name_at(message, 12)

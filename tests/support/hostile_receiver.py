@@ -55,7 +55,8 @@ class HostileReceiver:
         self._server_names: dict[ssl.SSLObject | ssl.SSLSocket, str | None] = {}
         if tls is not None:
             tls.sni_callback = self._note_server_name
-        self._socket = socket.socket()
+        # Named in full, or asyncio would not switch off the delay with which small packets are sent.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((address, port))
         self._socket.listen(4096)

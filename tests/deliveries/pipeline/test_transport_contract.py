@@ -304,7 +304,7 @@ def test_large_headers_within_the_cap_are_fine(
     assert (answer.failure, answer.status_code) == (None, 200)
 
 
-@pytest.mark.parametrize("path", ["/not-http", "/http09", "/bad-length", "/bad-chunks"])
+@pytest.mark.parametrize("path", ["/not-http", "/http09", "/bad-length", "/bad-chunks", "/status/42"])
 def test_what_is_not_http_is_a_protocol_error(
     transport: Transport, receiver: HostileReceiver, path: str
 ) -> None:
@@ -312,6 +312,15 @@ def test_what_is_not_http_is_a_protocol_error(
 
     assert (answer.failure, answer.is_platform_fault) == (Outcome.PROTOCOL_ERROR, False)
     assert answer.detail in ("What came back is not HTTP.", "The answer could not be understood.")
+
+
+def test_a_switch_of_protocols_that_nobody_asked_for_is_no_answer(
+    transport: Transport, receiver: HostileReceiver
+) -> None:
+    answer = send(transport, receiver.url("/status/101"), timeout=1.0)
+
+    assert answer.failure in (Outcome.PROTOCOL_ERROR, Outcome.TIMEOUT)
+    assert answer.status_code is None
 
 
 @pytest.mark.parametrize(
@@ -691,6 +700,21 @@ def test_a_silent_name_server_costs_no_more_than_the_time_out(
 
     assert (answer.failure, answer.detail) == (Outcome.DNS_FAILED, "No name server answered in time.")
     assert 900 < answer.duration_ms < 2000
+
+
+def test_a_name_that_is_answered_too_late_leaves_nothing_behind(
+    opened: Callable[..., Transport], dns: DnsServer
+) -> None:
+    dns.records = {"late.example.test": ["127.0.0.1"]}
+    dns.late = {"late.example.test": 1.2}
+    transport = opened(dns_servers=[dns.address])
+    assert send(transport, "http://late.example.test/", timeout=1.0).failure == Outcome.DNS_FAILED
+
+    used_before = time.process_time()
+    answers = transport.poll(1.0)
+
+    assert answers == []
+    assert time.process_time() - used_before < 0.3
 
 
 def test_two_hundred_dead_names_of_one_tenant_do_not_delay_another(
