@@ -29,7 +29,7 @@ def xml_of(event_type: str, timestamp: str, data: Any) -> bytes:
     """`event_type` and `timestamp` hold nothing that XML would escape."""
     parts = [_DECLARATION, f"<event><type>{event_type}</type><timestamp>{timestamp}</timestamp>"]
     _write(parts.append, "data", "data", data)
-    parts.append("</event>\n")
+    parts.append("</event>")
     return "".join(parts).encode()
 
 
