@@ -1,0 +1,278 @@
+"""Publishing over HTTP: the hot path, so plain Django views on the raw body instead of REST framework's.
+
+Who may publish is decided by `tenants.access`, the shape of the body by `json_bytes`, everything else by `ingest`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from deliveries.pipeline import ingest
+from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
+from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
+from tenants import access
+from tenants.api import problems
+from tenants.api.addresses import remote_ip_of
+from tenants.api.idempotency import check_key
+from tenants.api.problems import Problem
+from tenants.api.views import rate_headers
+from tenants.idempotency import fingerprint
+from tenants.json_strict import MalformedJson
+from tenants.validation import InvalidContent
+
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+MAX_HOPS = 5
+"""A publish made by a receiver of a receiver of … is refused from here on: it goes in circles."""
+
+View = Callable[..., HttpResponseBase]
+
+
+def publish_or(list_view: View) -> View:
+    """POST publishes; every other method goes to the list's view."""
+
+    @csrf_exempt
+    def events(request: HttpRequest, tenant: str) -> HttpResponseBase:
+        return publish(request, tenant) if request.method == "POST" else list_view(request, tenant=tenant)
+
+    return events
+
+
+def publish(request: HttpRequest, tenant: str) -> HttpResponse:
+    """`POST /tenants/{tenant}/events`"""
+    entry = _enter(request, tenant)
+    try:
+        one = decode_publish(entry.body)
+    except MalformedJson as error:
+        raise problems.malformed_json(str(error)) from None
+    key = _idempotency_key(request)
+    idempotency = None if key is None else Idempotency(key, fingerprint("POST", request.path, entry.body))
+    result = _run([_event(one, entry, idempotency)])[0]
+    if isinstance(result, Refused):
+        raise problem_of(result)
+    response = HttpResponse(result.reply, status=202, content_type="application/json")
+    if result.is_replayed:
+        response["Idempotent-Replayed"] = "true"
+    return entry.finish(response)
+
+
+@csrf_exempt
+def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
+    """`POST /tenants/{tenant}/events/batch`"""
+    if request.method != "POST":
+        # Who may not publish hears that first.
+        access.authenticate(request.META.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
+        raise problems.method_not_allowed(["POST"])
+    entry = _enter(request, tenant)
+    try:
+        items = decode_batch(entry.body)
+    except MalformedJson as error:
+        raise problems.malformed_json(str(error)) from None
+    header_key = _idempotency_key(request)
+    digest = b"" if header_key is None else fingerprint("POST", request.path, entry.body)
+
+    events: list[NewEvent] = []
+    for position, item in enumerate(items):
+        if isinstance(item, Publish):
+            idempotency = None
+            if item.idempotency_key is not None:
+                idempotency = Idempotency(item.idempotency_key, _item_fingerprint(request, item))
+            elif header_key is not None:
+                # The batch's key, once per item, in the items' own transaction. No client can send a control character.
+                idempotency = Idempotency(f"{header_key}\x01{position}", digest)
+            events.append(_event(item, entry, idempotency))
+    results = iter(_run(events))
+    outcomes: list[Accepted | Refused | MalformedJson | InvalidContent] = [
+        next(results) if isinstance(item, Publish) else item for item in items
+    ]
+    if header_key is not None:
+        _refuse_reused_batch(items, outcomes)
+    return entry.finish(_batch_response(request, outcomes))
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+class _Entry:
+    """Who publishes for whom, and the raw body."""
+
+    __slots__ = ("body", "hops", "rate", "tenant_id")
+
+    def __init__(self, *, tenant_id: bytes, body: bytes, hops: int, rate: access.Rate | None) -> None:
+        self.tenant_id = tenant_id
+        self.body = body
+        self.hops = hops
+        self.rate = rate
+
+    def finish(self, response: HttpResponse) -> HttpResponse:
+        if self.rate is not None:
+            for name, value in rate_headers(self.rate).items():
+                response[name] = value
+        return response
+
+
+def _enter(request: HttpRequest, reference: str) -> _Entry:
+    """In this order: 401, 429, 403, 404, 422 of the query, 415, 413, 508."""
+    meta = request.META
+    caller = access.authenticate(meta.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
+    rate = access.check_rate(caller)
+    access.require(caller, "events:write")
+    facts = access.resolve_tenant(caller, reference)
+    if request.GET:
+        raise problems.invalid(
+            [(name, "unknown_parameter", "There is no such parameter here.") for name in request.GET]
+        )
+    if not _is_json(meta.get("CONTENT_TYPE", "")):
+        raise problems.unsupported_media_type()
+    if int(meta.get("CONTENT_LENGTH") or 0) > MAX_BATCH_BYTES:
+        raise problems.too_large(MAX_BATCH_BYTES)
+    hops = _hops(meta.get("HTTP_WEBHOOK_HOPS", ""))
+    return _Entry(tenant_id=facts.id.bytes, body=request.body, hops=hops, rate=rate)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def _hops(text: str) -> int:
+    hops = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    if hops >= MAX_HOPS:
+        raise Problem(
+            508, "loop_detected", "Loop detected", f"This event went through {hops} webhooks that lead to one another."
+        )
+    return hops
+
+
+def _idempotency_key(request: HttpRequest) -> str | None:
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None:
+        check_key(key)
+    return key
+
+
+def _item_fingerprint(request: HttpRequest, item: Publish) -> bytes:
+    """Of a batch item: its content, so that it may come again in another batch."""
+    content = [
+        item.type,
+        item.data.decode(),
+        item.occurred_at and item.occurred_at.isoformat(),
+        item.channels,
+        item.ordering_key,
+        item.deliver_at and item.deliver_at.isoformat(),
+    ]
+    return fingerprint("POST", request.path, msgspec.json.encode(content))
+
+
+def _event(item: Publish, entry: _Entry, idempotency: Idempotency | None) -> NewEvent:
+    return NewEvent(
+        tenant_id=entry.tenant_id,
+        type=item.type,
+        data=item.data,
+        occurred_at=item.occurred_at,
+        channels=list(item.channels) or None,
+        ordering_key=item.ordering_key,
+        deliver_at=item.deliver_at,
+        idempotency=idempotency,
+        hops=entry.hops,
+    )
+
+
+def _run(events: Sequence[NewEvent]) -> list[Accepted | Refused]:
+    if not events:
+        return []
+    try:
+        return ingest.publish(events)
+    except DatabaseUnavailable:
+        raise problems.unavailable() from None
+
+
+def _refuse_reused_batch(items: Sequence[Any], outcomes: Sequence[Any]) -> None:
+    """The batch's own key: reused or in progress for one item means for the whole."""
+    for item, outcome in zip(items, outcomes, strict=True):
+        if isinstance(item, Publish) and item.idempotency_key is None and isinstance(outcome, Refused):
+            if outcome.reason in (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS):
+                raise problem_of(outcome)
+
+
+def _batch_response(
+    request: HttpRequest, outcomes: Sequence[Accepted | Refused | MalformedJson | InvalidContent]
+) -> HttpResponse:
+    request_id = getattr(request, "request_id", "")
+    parts: list[bytes] = []
+    accepted = replayed = 0
+    for outcome in outcomes:
+        if isinstance(outcome, Accepted):
+            accepted += 1
+            replayed += outcome.is_replayed
+            parts.append(outcome.reply)
+        else:
+            document = _item_problem(outcome).document(request_id)
+            parts.append(b'{"error":' + msgspec.json.encode(document) + b"}")
+    body = b'{"data":[%b],"accepted":%d,"rejected":%d}' % (b",".join(parts), accepted, len(outcomes) - accepted)
+    response = HttpResponse(body, status=202, content_type="application/json")
+    if accepted and replayed == accepted:
+        response["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _item_problem(outcome: Refused | MalformedJson | InvalidContent) -> Problem:
+    match outcome:
+        case Refused():
+            return problem_of(outcome)
+        case MalformedJson():
+            return problems.malformed_json(str(outcome))
+        case InvalidContent():
+            return problems.invalid(outcome.errors)
+        case _:
+            assert_never(outcome)
+
+
+def problem_of(refused: Refused) -> Problem:
+    """What a refusal looks like over HTTP."""
+    errors = [(field, refused.reason.value, message) for field, message in refused.errors]
+    match refused.reason:
+        case Refusal.TENANT_NOT_FOUND:
+            return problems.not_found()
+        case Refusal.TENANT_SUSPENDED:
+            return Problem(403, "tenant_suspended", "Tenant suspended", "This tenant is suspended: it takes no events.")
+        case Refusal.TENANT_RATE_LIMITED:
+            return Problem(
+                429,
+                "tenant_rate_limited",
+                "Too many events",
+                f"The tenant's limit events_per_second is {refused.limit}, and it is used up.",
+                headers={"Retry-After": "1"},
+            )
+        case Refusal.PAYLOAD_TOO_LARGE:
+            return Problem(
+                413, "too_large", "Too large", f"data may have at most {refused.limit} bytes.",
+                errors=[("data", "too_large", f"Must have at most {refused.limit} bytes.")],
+            )
+        case Refusal.UNKNOWN_EVENT_TYPE | Refusal.EVENT_TYPE_ARCHIVED | Refusal.SCHEMA_VIOLATION:
+            title = {
+                Refusal.UNKNOWN_EVENT_TYPE: "Unknown event type",
+                Refusal.EVENT_TYPE_ARCHIVED: "Archived event type",
+                Refusal.SCHEMA_VIOLATION: "The data breaks the event type's schema",
+            }[refused.reason]
+            detail = errors[0][2] if len(errors) == 1 else f"{len(errors)} fields are wrong."
+            return Problem(422, refused.reason.value, title, detail, errors=errors)
+        case Refusal.DELIVER_AT_TOO_FAR:
+            return problems.invalid(errors)
+        case Refusal.IDEMPOTENCY_KEY_REUSED:
+            return Problem(
+                422,
+                "idempotency_key_reused",
+                "Idempotency key reused",
+                "This Idempotency-Key was used with another request. Use a new one for each request.",
+            )
+        case Refusal.IDEMPOTENCY_IN_PROGRESS:
+            return problems.conflict(
+                "idempotency_in_progress", "The first request with this Idempotency-Key is still running. Try again."
+            )
+        case Refusal.INTERNAL_ERROR:
+            return problems.internal_error()
+        case _:
+            assert_never(refused.reason)
