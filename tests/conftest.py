@@ -3,17 +3,46 @@
 So every test makes a tenant of its own and looks at that tenant alone.
 """
 
+import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """The test database, migrated; each worker of xdist has its own. Processes that tests start find it, too.
+
+    pytest-django's own fixture makes it only for tests that want a transaction rolled back.
+    """
+    url = os.environ["DATABASE_URL"]
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, serialized_aliases=set())
+        os.environ["DATABASE_URL"] = (
+            urlsplit(url)._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+        )
+    yield
+    os.environ["DATABASE_URL"] = url
+    with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            # A process that a test killed may have left its connection behind for a moment.
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture
 def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Access to the database, without a transaction around the test."""
     with django_db_blocker.unblock():
         assert connection.vendor == "postgresql"
         yield
-        for each in connections.all(initialized_only=True):
-            each.close()
+        connections.close_all()

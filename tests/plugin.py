@@ -7,6 +7,7 @@ plugin, named in pyproject.toml. With xdist the first process starts the servers
 import base64
 import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,6 +18,12 @@ ENVIRONMENT = {
     "WEBHOOKS_ENCRYPTION_KEYS": "t1:" + base64.b64encode(b"encryption key of the test suite").decode(),
     "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",  # where the tests' receivers listen
 }
+
+OWN_BROKER = "WEBHOOKS_TESTS_OWN_BROKER"
+"""Set for the workers of xdist when the broker is ours: then each worker takes another of its databases."""
+
+FIRST_BROKER_DATABASE = 16
+"""The benchmark takes from those below."""
 
 servers = pytest.StashKey[Servers]()
 
@@ -33,4 +40,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         early_config.add_cleanup(started.stop)
         os.environ.setdefault("DATABASE_URL", started.database_url)
         os.environ.setdefault("CELERY_BROKER_URL", started.broker_url)
+        os.environ[OWN_BROKER] = "yes"
+    elif OWN_BROKER in os.environ and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
+        number = FIRST_BROKER_DATABASE + int(worker.removeprefix("gw"))
+        os.environ["CELERY_BROKER_URL"] = (
+            urlsplit(os.environ["CELERY_BROKER_URL"])._replace(path=f"/{number}").geturl()
+        )
     return (yield)

@@ -419,6 +419,7 @@ class ValkeyServer(Server):
             f"bind {HOST}",
             f"port {self.port}",
             f"requirepass {self.password}",
+            "databases 64",
             'save ""',
             "appendonly no",
             "daemonize no",
