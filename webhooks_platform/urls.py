@@ -3,8 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from webhooks_platform import health, openapi
+
 urlpatterns = [
     path("api/v1/", include("tenants.api.urls")),
     path("api/v1/", include("deliveries.api.urls")),
+    path("api/v1/openapi.json", openapi.openapi_json, name="openapi"),
+    path("api/docs", openapi.docs, name="api-docs"),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
     path("admin/", admin.site.urls),
 ]

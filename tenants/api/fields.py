@@ -61,6 +61,10 @@ class Shown(serializers.Field):  # type: ignore[type-arg] # DRF's class takes no
         return value
 
 
+class Output(serializers.Serializer):  # type: ignore[type-arg] # DRF's class takes none at run time
+    """What a reply holds, for the document. The reply itself is made by a plain function; a test compares the two."""
+
+
 class Input(serializers.Serializer):  # type: ignore[type-arg] # DRF's class takes none at run time
     """A body with these fields and no others."""
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from rest_framework import views
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,6 +22,7 @@ from tenants.api.authentication import ApiKeyAuthentication
 from tenants.api.permissions import HasScope
 from tenants.api.query import Parameter
 from tenants.api.rendering import AlwaysJSON, JSONRenderer, StrictJSONParser
+from tenants.api.schema import Schema
 from tenants.models import Tenant
 from tenants.services.audit import Actor, actor_of
 
@@ -34,8 +36,9 @@ class APIView(views.APIView):
     authentication_classes = (ApiKeyAuthentication,)
     permission_classes = (HasScope,)
     renderer_classes = (JSONRenderer,)
-    parser_classes = (StrictJSONParser,)
+    parser_classes: Sequence[type[BaseParser]] = (StrictJSONParser,)
     content_negotiation_class = AlwaysJSON
+    schema = Schema()
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
     caller: Caller

@@ -3,21 +3,20 @@
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants import access, ids
 from tenants.access import Caller
 from tenants.api import fields
-from tenants.api.fields import Shown
+from tenants.api.fields import Output, Shown
 from tenants.api.permissions import ANY_KEY
 from tenants.api.rendering import optional_time_text
 from tenants.api.views import APIView
 from tenants.models import ApiKey, Tenant
 
 
-class KeyOfCaller(serializers.Serializer):  # type: ignore[type-arg] # DRF's class takes none at run time
+class KeyOfCaller(Output):
     id = Shown(fields.id_text(ids.API_KEY))
     name = Shown({"type": "string"})
     scopes = Shown(fields.list_of({"type": "string", "enum": ApiKey.Scope.values}))
@@ -26,7 +25,7 @@ class KeyOfCaller(serializers.Serializer):  # type: ignore[type-arg] # DRF's cla
     expires_at = Shown(fields.nullable(fields.TIME))
 
 
-class TenantOfCaller(serializers.Serializer):  # type: ignore[type-arg] # DRF's class takes none at run time
+class TenantOfCaller(Output):
     id = Shown(fields.id_text(ids.TENANT))
     slug = Shown({"type": "string"})
     name = Shown({"type": "string"})
@@ -34,7 +33,7 @@ class TenantOfCaller(serializers.Serializer):  # type: ignore[type-arg] # DRF's 
     limits = Shown(fields.ANY_OBJECT)
 
 
-class WhoAmI(serializers.Serializer):  # type: ignore[type-arg] # DRF's class takes none at run time
+class WhoAmI(Output):
     key = KeyOfCaller()
     tenant = TenantOfCaller(allow_null=True, help_text="null for an operator key.")
     scopes = Shown(fields.list_of({"type": "string", "enum": ApiKey.Scope.values}))

@@ -1,0 +1,96 @@
+"""`/health/live` and `/health/ready`: for load balancers and people, without a key, without names of tenants."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import InterfaceError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from psycopg_pool import PoolTimeout
+
+from deliveries.pipeline.partitions import weeks_ready
+
+logger = logging.getLogger(__name__)
+
+BROKER_SECONDS = 1.0
+"""How long the broker may take to answer. It may be away without anybody waiting longer than this."""
+
+MIN_WEEKS_READY = 1
+"""Weeks ahead that must have their tables: below that, publishing is about to stop."""
+
+# One row, by two small indexes: dispatchers are few, and only lanes that wait for one are in the other.
+LOOK = """
+SELECT (SELECT count(*) FROM deliveries_dispatcher WHERE alive_until > now()),
+       (SELECT extract(epoch FROM now() - min(ready_at))::float8 FROM deliveries_lane
+         WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
+"""
+
+_is_migrated = False
+"""Once true it stays true for this process: migrations are not taken back while it runs."""
+
+
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """The process answers."""
+    return _reply(200, {"status": "ok"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    """200, or 503 without a usable database. A broker that is away degrades: the sweeps do its work, more slowly."""
+    report: dict[str, Any] = {
+        "status": "ok",
+        "database": "ok",
+        "broker": _broker(),
+        "dispatchers": None,
+        "oldest_ready_lane_seconds": None,
+    }
+    try:
+        with connection.cursor() as cursor:
+            if not _migrated():
+                report["database"] = "migrations are not applied"
+            elif weeks_ready(now=datetime.now(UTC)) < MIN_WEEKS_READY:
+                report["database"] = "partitions are not made ahead"
+            else:
+                cursor.execute(LOOK)
+                report["dispatchers"], seconds = cursor.fetchone()
+                report["oldest_ready_lane_seconds"] = None if seconds is None else round(max(seconds, 0.0), 3)
+    except (DatabaseError, InterfaceError, PoolTimeout) as error:
+        logger.warning("not ready", extra={"error": type(error).__name__})
+        report["database"] = "unavailable"
+    if report["database"] != "ok":
+        report["status"] = "unavailable"
+    elif report["broker"] != "ok":
+        report["status"] = "degraded"
+    return _reply(503 if report["status"] == "unavailable" else 200, report)
+
+
+def _migrated() -> bool:
+    global _is_migrated  # noqa: PLW0603 - one fact of the process
+    if not _is_migrated:
+        executor = MigrationExecutor(connection)
+        _is_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return _is_migrated
+
+
+def _broker() -> str:
+    try:
+        with redis.Redis.from_url(
+            settings.CELERY_BROKER_URL, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS
+        ) as broker:
+            broker.ping()
+    except (redis.RedisError, OSError, ValueError):
+        return "unavailable"
+    return "ok"
+
+
+def _reply(status: int, report: dict[str, Any]) -> HttpResponse:
+    response = HttpResponse(msgspec.json.encode(report), status=status, content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    return response
