@@ -1,0 +1,1 @@
+"""Deliveries and attempts: `/tenants/{tenant}/deliveries`."""

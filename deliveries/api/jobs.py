@@ -1,0 +1,1 @@
+"""Recover, replay and their jobs: `/tenants/{tenant}/endpoints/{endpoint}/recover`, `/replay`, `/jobs`."""

@@ -1,0 +1,1 @@
+"""`GET /tenants/{tenant}/endpoints/{endpoint}/stats`."""

@@ -1,0 +1,1 @@
+"""Published events: found, listed, and sent again. Called by the API and the portal."""
