@@ -10,6 +10,7 @@ same address, and nothing that one transfer was told is remembered for another. 
 the name. The socket-open callback then judges the address that is really about to be connected to.
 """
 
+import contextlib
 import select
 import socket
 import time
@@ -179,7 +180,7 @@ class CurlTransport:
             if resolver_wait is not None:
                 wait = min(wait, resolver_wait)
 
-        is_woken = False
+        is_woken = has_resolver_news = False
         socket_action = self._multi.socket_action
         for fd, events in self._epoll.poll(max(0.0, wait), EVENTS_PER_WAIT):
             if fd in self._wanted:
@@ -189,8 +190,12 @@ class CurlTransport:
             elif fd in self._watched:
                 is_woken = True
             elif self._registered.pop(fd, None) is not None:
-                self._epoll.unregister(fd)
-        if self._resolver.is_busy:
+                # Already gone if libcurl has closed it a moment ago, in this very round.
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(fd)
+            else:
+                has_resolver_news = True
+        if has_resolver_news or self._resolver.is_busy:
             self._take_routes()
         self._collect()
         return is_woken

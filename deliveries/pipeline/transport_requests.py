@@ -167,13 +167,15 @@ class RequestsTransport:
             resolver_wait = self._resolver.due_in(time.monotonic())
             if resolver_wait is not None:
                 wait = min(wait, resolver_wait)
-        is_woken = False
+        is_woken = has_resolver_news = False
         for fd, _ in self._epoll.poll(max(0.0, wait)):
             if fd == self._done_event:
                 os.eventfd_read(fd)
             elif fd in self._watched:
                 is_woken = True
-        if self._resolver.is_busy:
+            else:
+                has_resolver_news = True
+        if has_resolver_news or self._resolver.is_busy:
             for exchange, route, dns_seconds in self._router.advance(time.monotonic()):
                 if exchange in self._resolving:
                     del self._resolving[exchange]
