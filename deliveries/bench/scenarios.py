@@ -1,0 +1,508 @@
+"""What is measured. Each scenario runs in a process and a database of its own (`__main__`) and returns lines of figures.
+
+Sending is held by pausing lanes, so that publishing and delivering can be timed apart. The clock of a delivery run
+starts when the lanes are let go and stops when everything was received *and* recorded.
+"""
+
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from deliveries.bench import full_tables
+from deliveries.bench.certificates import make_certificates
+from deliveries.bench.children import NameServer, Receiver, run_publisher
+from deliveries.bench.dns import SUFFIX
+from deliveries.bench.platform import Platform
+from deliveries.bench.publisher import Plan
+from deliveries.bench.report import Line
+from deliveries.bench.world import World, make_world
+from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.wake import nudge
+
+CONNECTIONS = 16
+
+BATCH = 100
+"""Events in a batched publish."""
+
+STALL_SECONDS = 60.0
+"""Nothing more received or recorded for so long: what is missing then is lost."""
+
+
+class Lost(Exception):
+    """Accepted, received and recorded differ, or a signature was wrong. The message has the numbers."""
+
+
+@dataclass(slots=True)
+class Delivered:
+    deliveries: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def per_second(self) -> float:
+        return self.deliveries / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_seconds / self.deliveries * 1e6
+
+
+@dataclass(slots=True)
+class Counted:
+    accepted: int
+    received: int
+    recorded: int
+
+
+@dataclass(slots=True)
+class Bench:
+    """A receiver and the platform, running, and a connection to look into the database."""
+
+    receiver: Receiver
+    platform: Platform
+    connection: psycopg.Connection[Row]
+    folder: Path
+    accepted: int = 0
+    """Deliveries that publishers were promised."""
+
+    def make_world(self, **details: Any) -> World:
+        details.setdefault("base_url", lambda _: f"http://127.0.0.1:{self.receiver.port}")
+        world = make_world(**details)
+        self.receiver.keep_secrets(world.secrets)
+        return world
+
+    # --- publishing ---------------------------------------------------------------------------------------------------
+
+    def plan(self, world: World, events: int, **details: Any) -> Plan:
+        return Plan(port=self.platform.port, targets=world.targets, events=events, **details)
+
+    def publish(self, plan: Plan) -> dict[str, Any]:
+        if not plan.events:
+            return {"accepted": 0, "events_per_second": 0.0}
+        result = run_publisher(plan)
+        if result["refused"] or result["unanswered"]:
+            raise Lost(f"not everything was accepted: {result}")
+        self.accepted += result["deliveries"]
+        return result
+
+    # --- holding and letting go ---------------------------------------------------------------------------------------
+
+    def hold(self, world: World) -> None:
+        self.connection.execute(
+            "UPDATE deliveries_lane SET is_paused = true WHERE tenant_id = ANY(%s)", [world.tenants]
+        )
+
+    def let_go(self, world: World) -> float:
+        """Returns the time at which the lanes were free: the commit, not the update before it."""
+        with self.connection.transaction():
+            self.connection.execute(
+                "UPDATE deliveries_lane SET is_paused = false WHERE tenant_id = ANY(%s)", [world.tenants]
+            )
+            began = time.monotonic()
+        nudge()
+        return began
+
+    def deliver(self, world: World) -> Delivered:
+        """Let go, and wait until all that was accepted so far is received and recorded."""
+        cpu = self.platform.dispatch_cpu_seconds()
+        before = self.receiver.count()["distinct"]
+        began = self.let_go(world)
+        self.wait_for_all()
+        return Delivered(
+            deliveries=self.accepted - before,
+            seconds=time.monotonic() - began,
+            cpu_seconds=self.platform.dispatch_cpu_seconds() - cpu,
+        )
+
+    def wait_for_all(self) -> None:
+        """Raises Lost when nothing moves any more."""
+        seen = (-1, -1)
+        since = time.monotonic()
+        while True:
+            received = self.receiver.count()["distinct"]
+            pending = self.pending() if received >= self.accepted else -1
+            if received >= self.accepted and pending == 0:
+                return
+            if (received, pending) != seen:
+                seen, since = (received, pending), time.monotonic()
+            elif time.monotonic() - since > STALL_SECONDS:
+                raise Lost(self.shortfall())
+            self.platform.check()
+            time.sleep(0.02)
+
+    def pending(self) -> int:
+        """Through the partial index of what is owed: the fewer there are, the cheaper."""
+        return self.number("SELECT count(*) FROM deliveries_delivery WHERE status = 'pending'")
+
+    def recorded(self) -> int:
+        """Deliveries that succeeded and have their attempt."""
+        return self.number(
+            "SELECT count(*) FROM deliveries_delivery d WHERE status = 'succeeded'"
+            " AND EXISTS (SELECT FROM deliveries_attempt a WHERE a.delivery_id = d.id AND a.outcome = 'succeeded')"
+        )
+
+    def number(self, query: str, parameters: Sequence[object] = ()) -> int:
+        row = self.connection.execute(query, parameters).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def shortfall(self) -> str:
+        outcomes = self.connection.execute(
+            "SELECT status, last_outcome, count(*) FROM deliveries_delivery GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 8"
+        ).fetchall()
+        return f"accepted {self.accepted}, received {self.receiver.count()['distinct']}, recorded {self.recorded()}: {outcomes}"
+
+    def check_counts(self, *, recorded_before: int = 0) -> Counted:
+        """Accepted, received and recorded, which must be one number. Raises Lost."""
+        report = self.receiver.report()
+        counted = Counted(self.accepted, report["distinct"], self.recorded() - recorded_before)
+        if not counted.accepted == counted.received == counted.recorded:
+            raise Lost(self.shortfall())
+        if report["bad_signatures"] or (report["requests"] >= 100 and not report["verified"]):
+            raise Lost(f"signatures: {report['verified']} verified, {report['bad_signatures']} wrong")
+        return counted
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def running_bench(*, is_tls: bool = False) -> Iterator[Bench]:
+    """Everything up, with the receiver's port alone let through the guard."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="webhooks-bench-")))
+        environment = dict(os.environ)
+        names = stack.enter_context(NameServer())
+        environment["WEBHOOKS_DNS_SERVERS"] = f"127.0.0.1:{names.port}"
+        if is_tls:
+            certificates = make_certificates(folder)
+            environment["WEBHOOKS_CA_FILE"] = str(certificates.authority)
+            receiver = stack.enter_context(Receiver(address="127.0.0.0/8", certificate=certificates.server))
+            environment["WEBHOOKS_ALLOWED_NETWORKS"] = f"127.0.0.0/8@{receiver.port}"
+        else:
+            receiver = stack.enter_context(Receiver())
+            environment["WEBHOOKS_ALLOWED_NETWORKS"] = f"127.0.0.1/32@{receiver.port}"
+        platform = Platform(environment=environment, folder=folder)
+        stack.callback(platform.stop)
+        say("starting web server and workers …")
+        platform.start()
+        connection = connect(application_name="webhooks-bench", statement_timeout_seconds=0)
+        stack.callback(connection.close)
+        yield Bench(receiver=receiver, platform=platform, connection=connection, folder=folder)
+
+
+# --- the bench itself -------------------------------------------------------------------------------------------------
+
+LATENCY_SHARE = 10
+LATENCY_RATE = 20.0
+LATENCY_EVENTS = 200
+SINGLE_SHARE = 4
+
+
+def bench(*, events: int, endpoints: int, payload: int) -> dict[str, Any]:
+    """The figures of `manage.py bench`. Each event goes to one endpoint, so that all counts are `events`."""
+    slow = min(LATENCY_EVENTS, events // LATENCY_SHARE)
+    single = max(1, (events - slow) // SINGLE_SHARE)
+    with running_bench() as it:
+        say(f"making {endpoints} endpoints …")
+        world = it.make_world(name="bench", endpoints=endpoints, max_in_flight=in_flight_for(endpoints))
+        it.hold(world)
+        say(f"publishing {single} events one by one …")
+        one_by_one = it.publish(it.plan(world, single, payload=payload, connections=CONNECTIONS))
+        say(f"publishing {events - slow - single} events in batches of {BATCH} …")
+        batched = it.publish(it.plan(world, events - slow - single, payload=payload, batch=BATCH))
+        say(f"delivering {it.accepted} …")
+        delivered = it.deliver(world)
+        say(f"publishing {slow} events at {LATENCY_RATE:.0f} a second …")
+        latency = measure_latency(it, world, events=slow, rate=LATENCY_RATE, payload=payload)
+        memory = it.platform.dispatch_memory_mb(peak=True)
+        counted = it.check_counts()
+    return {
+        "events_per_second": round(one_by_one["events_per_second"]),
+        "batched_events_per_second": round(batched["events_per_second"]),
+        "deliveries_per_second": round(delivered.per_second),
+        "latency_ms": {"p50": latency.get("p50"), "p99": latency.get("p99")},
+        "cpu_us_per_delivery": round(delivered.cpu_us, 1),
+        "memory_mb": round(memory, 1),
+        "accepted": counted.accepted,
+        "received": counted.received,
+        "recorded": counted.recorded,
+    }
+
+
+def in_flight_for(endpoints: int) -> int:
+    """An endpoint that takes thousands a second alone is one whose owner raised its limit."""
+    return max(10, 200 // endpoints)
+
+
+def measure_latency(
+    it: Bench, world: World, *, events: int, rate: float, payload: int = 1024
+) -> dict[str, float]:
+    """From just before the publish is sent to the receipt, in milliseconds. Lanes must not be held."""
+    if not events:
+        return {}
+    it.publish(it.plan(world, events, payload=payload, rate=rate))
+    it.wait_for_all()
+    figures: dict[str, float] = it.receiver.ask("latency", group="bench", last=events)
+    return figures
+
+
+# --- the lines of the table -------------------------------------------------------------------------------------------
+
+
+def publish(*, events: int = 80_000, payload: int = 1024) -> list[Line]:
+    single = events // 8
+    with running_bench() as it:
+        world = it.make_world(name="bench", endpoints=50)
+        it.hold(world)
+        one_by_one = it.publish(it.plan(world, single, payload=payload, connections=CONNECTIONS))
+        batched = it.publish(it.plan(world, events - single, payload=payload, batch=BATCH))
+        it.deliver(world)
+        it.check_counts()
+    latency = one_by_one["latency_ms"]
+    return [
+        Line("publishes/s, single, 16 connections", one_by_one["events_per_second"], at_least=1500),
+        Line("  202 after, p50 / p99 ms", latency["p50"], more=f"/ {latency['p99']:.1f}"),
+        Line("publishes/s, batched", batched["events_per_second"], at_least=12_000),
+    ]
+
+
+LEAST = {1: 5000, 50: 6000, 20_000: 4000}
+
+
+def deliver(*, endpoints: int, events: int = 60_000, payload: int = 1024) -> list[Line]:
+    events = max(events, endpoints)
+    with running_bench() as it:
+        world = it.make_world(name="bench", endpoints=endpoints, max_in_flight=in_flight_for(endpoints))
+        it.hold(world)
+        batch = BATCH if endpoints <= 5000 else 50
+        it.publish(it.plan(world, events, payload=payload, batch=batch))
+        delivered = it.deliver(world)
+        memory = it.platform.dispatch_memory_mb(peak=True)
+        it.check_counts()
+        report = it.receiver.report()
+    line = Line(f"deliveries/s, {endpoints} endpoints", delivered.per_second, at_least=LEAST.get(endpoints))
+    line.more = f"{delivered.cpu_us:.0f} µs CPU each, {memory:.0f} MB, {report['repeats']} repeats"
+    return [line]
+
+
+def latency(*, payload: int = 1024) -> list[Line]:
+    lines = []
+    with running_bench() as it:
+        world = it.make_world(name="bench", endpoints=50)
+        measure_latency(it, world, events=20, rate=20.0, payload=payload)  # the dispatcher starts
+        for rate, events, p50, p99 in ((20.0, 300, 15, 60), (500.0, 7500, None, None)):
+            figures = measure_latency(it, world, events=events, rate=rate, payload=payload)
+            lines.append(Line(f"publish → received p50 ms, {rate:.0f} events/s", figures["p50"], at_most=p50))
+            lines.append(Line(f"publish → received p99 ms, {rate:.0f} events/s", figures["p99"], at_most=p99))
+        it.check_counts()
+    return lines
+
+
+def tls(*, names: int = 2000, rounds: int = 20, payload: int = 1024) -> list[Line]:
+    with running_bench(is_tls=True) as it:
+        port = it.receiver.port
+        world = it.make_world(
+            name="bench", endpoints=names, base_url=lambda number: f"https://host-{number}{SUFFIX}:{port}"
+        )
+        it.hold(world)
+        it.publish(it.plan(world, names, payload=payload, batch=50))
+        cold = it.deliver(world)
+        connections = it.receiver.report()["connections"]
+        it.hold(world)
+        it.publish(it.plan(world, names * rounds, payload=payload, batch=50))
+        warm = it.deliver(world)
+        it.check_counts()
+        opened = it.receiver.report()["connections"] - connections
+    return [
+        Line(f"new TLS connections/s, {names} host names, cold", cold.per_second, at_least=400),
+        Line(
+            f"deliveries/s, {names} host names over TLS, warm",
+            warm.per_second,
+            at_least=3000,
+            more=f"{warm.cpu_us:.0f} µs CPU each, {opened} connections opened again",
+        ),
+    ]
+
+
+def tables(
+    *, events: int = 60_000, finished: int = 1_000_000, pending: int = 1_000_000, idle: int = 500_000
+) -> list[Line]:
+    """The same delivery run before and after the tables are filled."""
+    with running_bench() as it:
+        world = it.make_world(name="bench", endpoints=50)
+        speeds = []
+        recorded = 0
+        for is_full in (False, True):
+            if is_full:
+                say(f"filling: {finished} finished, {pending} pending on a held lane, {idle} idle lanes …")
+                full_tables.fill(
+                    it.connection, world.tenants[0], finished=finished, pending=pending, idle=idle
+                )
+                recorded = it.recorded() - it.accepted
+            it.hold(world)
+            it.publish(it.plan(world, events, batch=BATCH))
+            speeds.append(_deliver_beside(it, world))
+        it.check_counts(recorded_before=recorded)
+    empty, full = speeds
+    return [
+        Line("deliveries/s, 50 endpoints, empty tables", empty.per_second, at_least=6000),
+        Line(
+            "deliveries/s, 50 endpoints, full tables",
+            full.per_second,
+            at_least=0.9 * empty.per_second,
+            more=f"{(full.per_second / empty.per_second - 1) * 100:+.1f} %, {full.cpu_us:.0f} µs CPU each",
+        ),
+    ]
+
+
+def _deliver_beside(it: Bench, world: World) -> Delivered:
+    """As `deliver`, with others pending on lanes that stay held."""
+    cpu, before = it.platform.dispatch_cpu_seconds(), it.receiver.count()["distinct"]
+    began = it.let_go(world)
+    while it.receiver.count()["distinct"] < it.accepted:
+        if time.monotonic() - began > 10 * STALL_SECONDS:
+            raise Lost(it.shortfall())
+        time.sleep(0.02)
+    while it.number(PENDING_ON_LANES, [world.endpoints]):
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    return Delivered(it.accepted - before, seconds, it.platform.dispatch_cpu_seconds() - cpu)
+
+
+PENDING_ON_LANES = (
+    "SELECT count(*) FROM deliveries_delivery WHERE status = 'pending' AND endpoint_id = ANY(%s)"
+)
+
+
+# --- isolation --------------------------------------------------------------------------------------------------------
+
+B_RATE = 50.0
+B_SECONDS = 10
+
+
+def isolation(*, trouble: str) -> list[Line]:
+    """Tenant B's latency alone, then while tenant A is in trouble."""
+    make, words = TROUBLES[trouble]
+    with running_bench() as it:
+        b = it.make_world(name="b", endpoints=10)
+        a = make(it)
+        alone = _latency_of_b(it, b)
+        it.let_go(a)
+        time.sleep(2)
+        beside = _latency_of_b(it, b)
+        left = it.number(PENDING_ON_LANES, [a.endpoints])
+    return [
+        Line(
+            f"tenant B's p99 ms while A has {words}",
+            beside["p99"],
+            at_most=alone["p99"] * 1.1 + 50,
+            more=f"alone {alone['p99']:.1f}, p50 {alone['p50']:.1f} → {beside['p50']:.1f}; A still has {left} pending",
+        )
+    ]
+
+
+def _latency_of_b(it: Bench, b: World) -> dict[str, float]:
+    events = int(B_RATE * B_SECONDS)
+    before = it.receiver.count("b")["distinct"]
+    it.publish(it.plan(b, events, rate=B_RATE))
+    deadline = time.monotonic() + STALL_SECONDS
+    while it.receiver.count("b")["distinct"] < before + events:
+        if time.monotonic() > deadline:
+            raise Lost(f"tenant B: {it.receiver.count('b')['distinct'] - before} of {events} received")
+        time.sleep(0.05)
+    figures: dict[str, float] = it.receiver.ask("latency", group="b", last=events)
+    return figures
+
+
+def _behind(it: Bench, a: World, **plan: Any) -> World:
+    it.hold(a)
+    it.publish(it.plan(a, **plan))
+    return a
+
+
+def _one_endpoint_behind(it: Bench) -> World:
+    return _behind(it, it.make_world(name="a", endpoints=1), events=100_000, batch=500)
+
+
+def _many_endpoints_behind(it: Bench) -> World:
+    world = it.make_world(name="a", endpoints=5000, endpoints_a_tenant=5000, is_fan_out=True)
+    return _behind(it, world, events=20)
+
+
+def _hanging(it: Bench) -> World:
+    it.receiver.set_rule("/a", seconds=30.0)
+    world = it.make_world(
+        name="a", endpoints=1000, endpoints_a_tenant=1000, is_fan_out=True, timeout_seconds=30
+    )
+    return _behind(it, world, events=20)
+
+
+def _unresolvable(it: Bench) -> World:
+    world = it.make_world(
+        name="a",
+        endpoints=200,
+        endpoints_a_tenant=200,
+        is_fan_out=True,
+        base_url=lambda number: f"http://hang-{number}{SUFFIX}:{it.receiver.port}",
+    )
+    return _behind(it, world, events=20)
+
+
+TROUBLES: dict[str, tuple[Callable[[Bench], World], str]] = {
+    "backlog": (_one_endpoint_behind, "100,000 behind on one endpoint"),
+    "many": (_many_endpoints_behind, "5,000 endpoints behind"),
+    "hanging": (_hanging, "1,000 endpoints that hang for 30 s"),
+    "names": (_unresolvable, "200 names that do not resolve"),
+}
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory(*, deliveries: int = 1_000_000, payload: int = 1024, answer: int = 2) -> list[Line]:
+    """Published and delivered at the same time, each event to 50 endpoints; resident memory twice a second."""
+    with running_bench() as it:
+        if answer != 2:
+            it.receiver.set_rule("/bench", body_bytes=answer)
+        world = it.make_world(name="bench", endpoints=50, is_fan_out=True)
+        batch = max(1, min(BATCH, 2_000_000 // payload))
+        samples: list[tuple[int, float]] = []
+        done = threading.Event()
+        sampler = threading.Thread(target=_sample, args=(it.platform, done, samples), daemon=True)
+        sampler.start()
+        plan = it.plan(world, deliveries // 50, payload=payload, batch=batch, connections=2)
+        it.publish(plan)
+        it.wait_for_all()
+        done.set()
+        sampler.join()
+        peak = it.platform.dispatch_memory_mb(peak=True)
+        it.check_counts()
+    second, last = _quarter([each for _, each in samples], 1), _quarter([each for _, each in samples], 3)
+    growth = (last / second - 1) * 100
+    kind = f"{deliveries} deliveries of {payload} bytes, answers of {answer}"
+    return [
+        Line(f"memory MB, {kind}", peak, at_most=200, more=f"second quarter {second:.1f}, last {last:.1f}"),
+        Line(f"memory growth %, {kind}", growth, at_most=5),
+    ]
+
+
+def _sample(platform: Platform, done: threading.Event, samples: list[tuple[int, float]]) -> None:
+    while not done.wait(0.5):
+        samples.append((len(samples), platform.dispatch_memory_mb(peak=False)))
+
+
+def _quarter(values: Sequence[float], which: int) -> float:
+    size = max(1, len(values) // 4)
+    return statistics.fmean(values[which * size : (which + 1) * size] or values[-1:])

@@ -1,0 +1,148 @@
+"""A place of its own for each measurement: database and broker beside the configured ones, cleared up afterwards.
+
+So the bench works while `serve` runs, measures the same servers, and neither sees the other's lanes, keys or messages.
+"""
+
+import base64
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+from django.conf import settings
+from psycopg import sql
+
+from deliveries.pipeline.database import Row, connect
+
+PREFIX = "webhooks_bench_"
+
+BROKER_DATABASES = range(15, 0, -1)
+"""Of a Redis: 0 is what everybody uses, so we look from the other end."""
+
+BROKER_MARK = "webhooks-bench"
+BROKER_MARK_SECONDS = 24 * 3600
+"""After a killed bench, its numbered database of the broker is free again."""
+
+
+class StageUnavailable(Exception):
+    """The bench cannot be set up here. The message says what to change."""
+
+
+class Stage:
+    """The migrated database of a run, and copies of it for the single measurements."""
+
+    def __init__(self, connection: psycopg.Connection[Row], name: str, broker_url: str) -> None:
+        self.connection = connection
+        self.name = name
+        self.broker_url = broker_url
+        self.copies = 0
+
+    def environment(self, database: str) -> dict[str, str]:
+        """For all processes of a measurement. Keys of its own: nothing made here can be read elsewhere."""
+        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{database}").geturl()
+        return os.environ | {
+            "DATABASE_URL": url,
+            "CELERY_BROKER_URL": self.broker_url,
+            "SECRET_KEY": secrets.token_urlsafe(50),
+            "WEBHOOKS_ENCRYPTION_KEYS": f"bench:{key}",
+            "DEBUG": "false",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "WEBHOOKS_WEB_PORT": str(free_port()),
+            "WEBHOOKS_API_RATE_LIMIT": "0",
+            "DJANGO_SETTINGS_MODULE": "webhooks_platform.settings",
+        }
+
+    @contextlib.contextmanager
+    def copy(self) -> Iterator[str]:
+        """The name of a fresh database."""
+        self.copies += 1
+        name = f"{self.name}_{self.copies}"
+        self.connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(self.name))
+        )
+        try:
+            yield name
+        finally:
+            drop(self.connection, name)
+
+
+@contextlib.contextmanager
+def own_stage() -> Iterator[Stage]:
+    """An empty database, not migrated yet. Raises StageUnavailable."""
+    try:
+        connection = connect(application_name="webhooks-bench", statement_timeout_seconds=600)
+    except psycopg.OperationalError as error:
+        raise StageUnavailable(f"The database does not answer: {error}") from None
+    with connection, _own_broker() as broker_url:
+        drop_left_overs(connection)
+        name = f"{PREFIX}{secrets.token_hex(4)}"
+        # Held as long as this connection lives: others can tell that we are at work.
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege:
+            role = sql.Identifier(connection.info.user).as_string(connection)
+            raise StageUnavailable(
+                "The bench measures in a database of its own, and this role may not create one. "
+                f"As a superuser, run: ALTER ROLE {role} CREATEDB"
+            ) from None
+        try:
+            yield Stage(connection, name, broker_url)
+        finally:
+            drop(connection, name)
+
+
+def drop(connection: psycopg.Connection[Row], name: str) -> None:
+    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def drop_left_overs(connection: psycopg.Connection[Row]) -> None:
+    """Databases of runs that were killed: nobody holds their lock any more."""
+    rows = connection.execute(
+        "SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{PREFIX}%"]
+    ).fetchall()
+    for (name,) in rows:
+        run = "_".join(name.split("_")[:3])
+        row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [run]).fetchone()
+        if row and row[0]:
+            drop(connection, name)
+            connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", [run])
+
+
+@contextlib.contextmanager
+def _own_broker() -> Iterator[str]:
+    """An unused numbered database of the configured broker, emptied afterwards."""
+    for number in BROKER_DATABASES:
+        url = urlsplit(settings.CELERY_BROKER_URL)._replace(path=f"/{number}").geturl()
+        client = redis.Redis.from_url(url, socket_timeout=5)
+        try:
+            is_ours = client.dbsize() == 0 and client.set(
+                BROKER_MARK, os.getpid(), nx=True, ex=BROKER_MARK_SECONDS
+            )
+        except redis.ResponseError:
+            client.close()
+            continue  # it has fewer databases
+        except redis.RedisError as error:
+            raise StageUnavailable(f"The broker does not answer: {error}") from None
+        if is_ours:
+            try:
+                yield url
+            finally:
+                with contextlib.suppress(redis.RedisError):
+                    client.flushdb()
+                client.close()
+            return
+        client.close()
+    raise StageUnavailable("The broker has no unused database. The bench needs one of the numbers 1 to 15.")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
