@@ -309,6 +309,11 @@ def _count(key: str) -> tuple[int, int]:
     return count, reset_seconds
 
 
+def forget_counters() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM tenants_ratecounter WHERE started_at < now() - interval '1 hour'")
+
+
 # --- when last --------------------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,9 @@ class PlatformState(models.Model):
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="platform_state_is_one_row")]
 
+    def __str__(self) -> str:
+        return "the platform"
+
 
 class Tenant(models.Model):
     class Status(models.TextChoices):
@@ -88,6 +91,8 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    erased_at = models.DateTimeField(null=True, editable=False)
+    """When its rows went, 30 days after it was deleted. This one stays, so that its slug is not given again."""
 
     class Meta:
         constraints = [

@@ -8,4 +8,4 @@ class WebhooksPlatformConfig(AppConfig):
     verbose_name = "Webhooks Platform"
 
     def ready(self) -> None:
-        from webhooks_platform import celery  # noqa: F401, PLC0415 - it reads the settings, complete only now
+        from webhooks_platform import celery, checks  # noqa: F401, PLC0415 - they read the settings, complete only now

@@ -73,8 +73,11 @@ def _make(
     return key, text
 
 
-def revoke_key(*, actor: Actor, tenant: Tenant, key_id: UUID) -> None:
-    """Felt within five seconds in every process, at once in this one. Raises access.NotFound."""
+def revoke_key(*, actor: Actor, tenant: Tenant | None, key_id: UUID) -> None:
+    """Felt within five seconds in every process, at once in this one. Without a tenant: an operator key's.
+
+    Raises access.NotFound.
+    """
     with transaction.atomic():
         changed = ApiKey.objects.filter(id=key_id, tenant=tenant, revoked_at__isnull=True).update(
             revoked_at=Now()
