@@ -5,12 +5,34 @@ from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
 
-def make_partitions(**kwargs: Any) -> None:
+def make_partitions(**_: Any) -> None:
     """`migrate` leaves a database that can take events."""
     # The models are not loaded yet when this module is.
     from deliveries.pipeline.partitions import ensure_partitions  # noqa: PLC0415
 
     ensure_partitions(now=datetime.now(UTC))
+
+
+SCHEDULE = {
+    # name: (task, seconds between runs, expires after seconds)
+    "take over and start dispatchers": ("deliveries.sweep", 1, 2),
+    "wake forgotten lanes": ("deliveries.repair", 30, 30),
+    "make partitions ahead": ("deliveries.make_partitions", 3600, 3600),
+    "expire what was kept too long": ("deliveries.expire", 3600, 3600),
+}
+
+
+def make_schedule(**_: Any) -> None:
+    """Rows of django-celery-beat for the sweeps. What an operator changed in the admin stays."""
+    # As above.
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415
+
+    for name, (task, seconds, expires) in SCHEDULE.items():
+        interval, _ = IntervalSchedule.objects.get_or_create(every=seconds, period=IntervalSchedule.SECONDS)
+        PeriodicTask.objects.get_or_create(
+            name=name,
+            defaults={"task": task, "interval": interval, "expire_seconds": expires, "queue": "celery"},
+        )
 
 
 class DeliveriesConfig(AppConfig):
@@ -19,3 +41,4 @@ class DeliveriesConfig(AppConfig):
 
     def ready(self) -> None:
         post_migrate.connect(make_partitions, sender=self)
+        post_migrate.connect(make_schedule, sender=self)

@@ -17,7 +17,6 @@ from deliveries.pipeline import partitions, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
-from deliveries.services.endpoints import disable_gone
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +28,13 @@ Celery tells only the main process of a warm shutdown, which then waits for its 
 
 
 @worker_init.connect
-def make_stop_pipe(**kwargs: object) -> None:
+def make_stop_pipe(**_: object) -> None:
     global _stop_pipe  # noqa: PLW0603 - one per worker, inherited by fork
     _stop_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 @worker_shutting_down.connect
-def tell_dispatchers(**kwargs: object) -> None:
+def tell_dispatchers(**_: object) -> None:
     if _stop_pipe is not None:
         # Never read empty: every child sees it, for as long as it looks.
         os.write(_stop_pipe[1], b"stop")
@@ -55,6 +54,8 @@ def open_configured_transport(capacity: int) -> Transport:
 
 def gone(endpoint_id: UUID) -> None:
     """Called in a thread of the dispatcher's, whose Django connection must not go stale in between."""
+    from deliveries.services.endpoints import disable_gone  # noqa: PLC0415 - legacy_: moves up with the services
+
     close_old_connections()
     try:
         disable_gone(endpoint_id=endpoint_id)

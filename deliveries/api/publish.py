@@ -28,6 +28,8 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_HOPS = 5
 """A publish made by a receiver of a receiver of … is refused from here on: it goes in circles."""
 
+KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
+
 View = Callable[..., HttpResponseBase]
 
 
@@ -134,14 +136,20 @@ def _enter(request: HttpRequest, reference: str) -> _Entry:
 
 
 def _is_json(content_type: str) -> bool:
-    return content_type == "application/json" or content_type.partition(";")[0].strip().lower() == "application/json"
+    return (
+        content_type == "application/json"
+        or content_type.partition(";")[0].strip().lower() == "application/json"
+    )
 
 
 def _hops(text: str) -> int:
     hops = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
     if hops >= MAX_HOPS:
         raise Problem(
-            508, "loop_detected", "Loop detected", f"This event went through {hops} webhooks that lead to one another."
+            508,
+            "loop_detected",
+            "Loop detected",
+            f"This event went through {hops} webhooks that lead to one another.",
         )
     return hops
 
@@ -192,9 +200,9 @@ def _run(events: Sequence[NewEvent]) -> list[Accepted | Refused]:
 def _refuse_reused_batch(items: Sequence[Any], outcomes: Sequence[Any]) -> None:
     """The batch's own key: reused or in progress for one item means for the whole."""
     for item, outcome in zip(items, outcomes, strict=True):
-        if isinstance(item, Publish) and item.idempotency_key is None and isinstance(outcome, Refused):
-            if outcome.reason in (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS):
-                raise problem_of(outcome)
+        is_under_header_key = isinstance(item, Publish) and item.idempotency_key is None
+        if is_under_header_key and isinstance(outcome, Refused) and outcome.reason in KEY_REFUSALS:
+            raise problem_of(outcome)
 
 
 def _batch_response(
@@ -211,7 +219,11 @@ def _batch_response(
         else:
             document = _item_problem(outcome).document(request_id)
             parts.append(b'{"error":' + msgspec.json.encode(document) + b"}")
-    body = b'{"data":[%b],"accepted":%d,"rejected":%d}' % (b",".join(parts), accepted, len(outcomes) - accepted)
+    body = b'{"data":[%b],"accepted":%d,"rejected":%d}' % (
+        b",".join(parts),
+        accepted,
+        len(outcomes) - accepted,
+    )
     response = HttpResponse(body, status=202, content_type="application/json")
     if accepted and replayed == accepted:
         response["Idempotent-Replayed"] = "true"
@@ -237,7 +249,9 @@ def problem_of(refused: Refused) -> Problem:
         case Refusal.TENANT_NOT_FOUND:
             return problems.not_found()
         case Refusal.TENANT_SUSPENDED:
-            return Problem(403, "tenant_suspended", "Tenant suspended", "This tenant is suspended: it takes no events.")
+            return Problem(
+                403, "tenant_suspended", "Tenant suspended", "This tenant is suspended: it takes no events."
+            )
         case Refusal.TENANT_RATE_LIMITED:
             return Problem(
                 429,
@@ -248,7 +262,10 @@ def problem_of(refused: Refused) -> Problem:
             )
         case Refusal.PAYLOAD_TOO_LARGE:
             return Problem(
-                413, "too_large", "Too large", f"data may have at most {refused.limit} bytes.",
+                413,
+                "too_large",
+                "Too large",
+                f"data may have at most {refused.limit} bytes.",
                 errors=[("data", "too_large", f"Must have at most {refused.limit} bytes.")],
             )
         case Refusal.UNKNOWN_EVENT_TYPE | Refusal.EVENT_TYPE_ARCHIVED | Refusal.SCHEMA_VIOLATION:
@@ -270,7 +287,8 @@ def problem_of(refused: Refused) -> Problem:
             )
         case Refusal.IDEMPOTENCY_IN_PROGRESS:
             return problems.conflict(
-                "idempotency_in_progress", "The first request with this Idempotency-Key is still running. Try again."
+                "idempotency_in_progress",
+                "The first request with this Idempotency-Key is still running. Try again.",
             )
         case Refusal.INTERNAL_ERROR:
             return problems.internal_error()

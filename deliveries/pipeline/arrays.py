@@ -106,10 +106,10 @@ class _BinaryArrayDumper(Dumper):
     def dump(self, obj: BinaryArray) -> bytes:
         return obj.data
 
-    def get_key(self, obj: BinaryArray, format: Any) -> Any:
+    def get_key(self, obj: BinaryArray, format: Any) -> Any:  # noqa: ARG002 - psycopg's signature
         return (self.cls, obj.oid)
 
-    def upgrade(self, obj: BinaryArray, format: Any) -> Dumper:
+    def upgrade(self, obj: BinaryArray, format: Any) -> Dumper:  # noqa: ARG002 - psycopg's signature
         dumper = _BinaryArrayDumper(self.cls)
         dumper.oid = obj.oid
         return dumper

@@ -137,7 +137,9 @@ class Book:
 
     # --- lanes --------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, endpoint_id: bytes, tenant_id: bytes, config: EndpointConfig, slots: float, now: float) -> HeldLane:
+    def hold(
+        self, *, endpoint_id: bytes, tenant_id: bytes, config: EndpointConfig, slots: float, now: float
+    ) -> HeldLane:
         share = self.shares.get(tenant_id)
         if share is None:
             share = self.shares[tenant_id] = TenantShare(tenant_id)
@@ -192,7 +194,13 @@ class Book:
 
     def offer(self, lane: HeldLane) -> None:
         """Queue the lane among its tenant's sendable ones, and the tenant among those whose turn comes."""
-        if lane.is_sendable or not lane.queue or lane.is_hungry or lane.is_dropped or lane.in_air >= lane.limit:
+        if (
+            lane.is_sendable
+            or not lane.queue
+            or lane.is_hungry
+            or lane.is_dropped
+            or lane.in_air >= lane.limit
+        ):
             return
         lane.is_sendable = True
         share = lane.share

@@ -18,7 +18,14 @@ Row = tuple[Any, ...]
 def connect(*, application_name: str, statement_timeout_seconds: int) -> psycopg.Connection[Row]:
     """A new autocommit connection to the database that Django uses. Raises psycopg.OperationalError."""
     parameters = cast(dict[str, Any], dict(django_connection.get_connection_params()))
-    for theirs in ("context", "cursor_factory", "prepare_threshold", "pool", "server_side_binding", "isolation_level"):
+    for theirs in (
+        "context",
+        "cursor_factory",
+        "prepare_threshold",
+        "pool",
+        "server_side_binding",
+        "isolation_level",
+    ):
         parameters.pop(theirs, None)
     parameters |= {
         "application_name": application_name,

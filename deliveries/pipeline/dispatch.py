@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
@@ -28,8 +29,17 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.body import RequestTooLarge, encode, source_of
-from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, SLOW_SECONDS, TURN_SECONDS, Book, HeldLane, Payload
+from deliveries.pipeline.body import RequestTooLarge, encode, query_of, source_of, wire_query
+from deliveries.pipeline.book import (
+    BEGINNING,
+    MAX_LOAD,
+    NO_ID,
+    SLOW_SECONDS,
+    TURN_SECONDS,
+    Book,
+    HeldLane,
+    Payload,
+)
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
@@ -122,28 +132,30 @@ class Heart(threading.Thread):
         self.is_dead = False
         self.is_sending_stopped = False
         self.clock_offset = 0.0
+        self.deadline = 0.0
         """The database's clock less ours."""
         self._ended = threading.Event()
         self._connection: Connection | None = None
         before = boottime()
-        self._connect()
-        assert self._connection is not None
-        lanes.register(self._connection, me=me, process=process)
+        lanes.register(self._connected(), me=me, process=process)
         self.deadline = before + lanes.DEADLINE_SECONDS
         self.beat()
 
-    def _connect(self) -> None:
-        self._connection = connect(application_name="webhooks-heart", statement_timeout_seconds=3)
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = connect(application_name="webhooks-heart", statement_timeout_seconds=3)
+        return self._connection
 
     def beat(self) -> None:
         """One renewal. Raises psycopg.Error if the database is away."""
         before = boottime()
-        if self._connection is None:
-            self._connect()
-        assert self._connection is not None
         ours = time.time()
         is_alive, theirs, self.is_sending_stopped = lanes.renew(
-            self._connection, me=self.me, has_room=self.has_room, is_draining=self.is_draining, done=self.done
+            self._connected(),
+            me=self.me,
+            has_room=self.has_room,
+            is_draining=self.is_draining,
+            done=self.done,
         )
         if not is_alive:
             self.is_dead = True
@@ -171,11 +183,8 @@ class Heart(threading.Thread):
     def sign_off(self) -> bool:
         """After `stop`. Whether lanes are ready for another. What cannot be reached is taken over when the lease ends."""
         try:
-            if self._connection is None:
-                self._connect()
-            assert self._connection is not None
-            lanes.sign_off(self._connection, me=self.me)
-            return lanes.is_any_ready(self._connection)
+            lanes.sign_off(self._connected(), me=self.me)
+            return lanes.is_any_ready(self._connected())
         except psycopg.Error:
             logger.warning("sign-off failed, the lease will run out")
             return False
@@ -359,10 +368,8 @@ class Dispatcher:
         logger.info("dispatcher ended", extra={"ending": self.ending, "deliveries": self.done})
 
     def _collect(self) -> None:
-        try:
+        with suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
-        except BlockingIOError:
-            pass
         self.lanes_clerk.collect()
         self.records_clerk.collect()
 
@@ -428,26 +435,35 @@ class Dispatcher:
             return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
         if payload.data is None:
             return Outcome.INTERNAL_ERROR, "the payload was erased"
+        query = None
         try:
-            content_type, extra_lines, body = self._body(config, owed, payload)
+            if config.method == "GET":
+                query = query_of(
+                    event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body or payload.data
+                )
+                first_lines, body, signed = [], b"", wire_query(config.destination.url, query)
+            else:
+                content_type, extra_lines, body = self._body(config, owed, payload)
+                first_lines, signed = [f"content-type: {content_type}", *extra_lines], body
         except RequestTooLarge as error:
             return Outcome.REQUEST_TOO_LARGE, str(error)
         number = owed.attempt_count + 1
         timestamp = int(now)
-        signature = sign(config.signing_keys(now), payload.id_text, timestamp, body)
+        signature = sign(config.signing_keys(now), payload.id_text, timestamp, signed)
         lines = [
-            f"content-type: {content_type}",
+            *first_lines,
             self.user_agent_line,
             f"webhook-id: {payload.id_text}",
             f"webhook-timestamp: {timestamp}",
             f"webhook-signature: {signature}",
             f"webhook-attempt: {number}",
             f"webhook-hops: {payload.hops + 1}",
-            *extra_lines,
         ]
         flight.headers = lines
         self.transport.start(
-            OutgoingRequest(config.destination, config.method, None, lines + config.header_lines, body, flight)
+            OutgoingRequest(
+                config.destination, config.method, query, lines + config.header_lines, body, flight
+            )
         )
         return None
 
@@ -494,7 +510,11 @@ class Dispatcher:
         is_charged = not is_manual and not answer.is_platform_fault
         wait = None
         if not is_good:
-            wait = PLATFORM_FAULT_WAIT if answer.is_platform_fault else self._wait(lane.config, owed, answer, outcome)
+            wait = (
+                PLATFORM_FAULT_WAIT
+                if answer.is_platform_fault
+                else self._wait(lane.config, owed, answer, outcome)
+            )
         if answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
             self.gone.add(lane.endpoint_id)
         now = time.monotonic()
@@ -525,7 +545,9 @@ class Dispatcher:
                 is_success=is_good,
                 wait_seconds=wait if is_charged or answer.is_platform_fault else None,
                 is_automatic=is_charged,
-                manual_seen=None if owed.manual_requested_at is None else owed.manual_requested_at.timestamp(),
+                manual_seen=None
+                if owed.manual_requested_at is None
+                else owed.manual_requested_at.timestamp(),
             )
         )
         self.result_lanes.append(lane)
@@ -616,10 +638,15 @@ class Dispatcher:
             return
         room = book.room_for_payloads()
         plan = Round(
-            release=[lanes.Release(lane.endpoint_id, lane.slots, lane.hold_seconds, lane.hold_reason) for lane in releasing],
+            release=[
+                lanes.Release(lane.endpoint_id, lane.slots, lane.hold_seconds, lane.hold_reason)
+                for lane in releasing
+            ],
             clear=[lanes.Release(lane.endpoint_id, lane.slots) for lane in clearing],
             wanted=self._wanted([*loading, *clearing], now),
-            held=[key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()],
+            held=[
+                key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()
+            ],
             take=min(LANES_A_ROUND, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
             full_tenants=book.full_tenants() if is_taking else [],
             after_tenant=self.after_tenant,
@@ -641,7 +668,7 @@ class Dispatcher:
         for lane in (*loading, *clearing):
             lane.is_loading = True
         self.heart.has_room = book.free_slots() > self.capacity // 8 and book.free_loads() > 0
-        self.lanes_clerk.give(lambda connection, is_repeat: self._work_round(connection, plan), self._round_done)
+        self.lanes_clerk.give(lambda connection, _: self._work_round(connection, plan), self._round_done)
 
     def _need_of(self, lane: HeldLane, now: float) -> "Need":
         """What the lanes thread should do about a lane, if anything."""
@@ -756,7 +783,11 @@ class Dispatcher:
             if config is None:
                 continue
             lane = book.hold(
-                endpoint_id=taken.endpoint_id, tenant_id=taken.tenant_id, config=config, slots=taken.slots, now=now
+                endpoint_id=taken.endpoint_id,
+                tenant_id=taken.tenant_id,
+                config=config,
+                slots=taken.slots,
+                now=now,
             )
             lane.cursor_since = now
             if taken.endpoint_id in plan.ended:

@@ -170,5 +170,7 @@ class ConfigCache:
             while len(self._kept) > self._size:
                 self._kept.pop(next(iter(self._kept)))
         return {
-            endpoint_id: kept for endpoint_id, _ in wanted if (kept := self._kept.get(endpoint_id)) is not None
+            endpoint_id: kept
+            for endpoint_id, _ in wanted
+            if (kept := self._kept.get(endpoint_id)) is not None
         }

@@ -87,7 +87,12 @@ class Target:
 
 
 def fan_out(
-    settings: TenantSettings, *, event_type: str, data: bytes, channels: list[str] | None, occurred_at: datetime
+    settings: TenantSettings,
+    *,
+    event_type: str,
+    data: bytes,
+    channels: list[str] | None,
+    occurred_at: datetime,
 ) -> list[Target]:
     """Every endpoint that gets the event, each once: the oldest matching subscription decides."""
     scope: Scope | None = None
@@ -98,11 +103,14 @@ def fan_out(
         for route in receiver.routes:
             if route.filter_error is not None:
                 continue
-            if route.filter is not None or route.transformation is not None:
-                scope = scope or Scope(
-                    type=event_type, data=msgspec.json.decode(data), channels=channels or [], occurred_at=occurred_at
+            if scope is None and (route.filter is not None or route.transformation is not None):
+                scope = Scope(
+                    type=event_type,
+                    data=msgspec.json.decode(data),
+                    channels=channels or [],
+                    occurred_at=occurred_at,
                 )
-            if route.filter is not None and not route.filter.matches(scope):
+            if route.filter is not None and scope is not None and not route.filter.matches(scope):
                 continue
             targets.append(_target(receiver, route, scope))
             break
@@ -111,7 +119,9 @@ def fan_out(
 
 def _target(receiver: Receiver, route: Route, scope: Scope | None) -> Target:
     if route.transformation_error is not None:
-        return Target(receiver.endpoint_id, route.subscription_id, receiver.is_fifo, error=route.transformation_error)
+        return Target(
+            receiver.endpoint_id, route.subscription_id, receiver.is_fifo, error=route.transformation_error
+        )
     if route.transformation is None:
         return Target(receiver.endpoint_id, route.subscription_id, receiver.is_fifo)
     assert scope is not None
@@ -148,7 +158,9 @@ class SettingsCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, TenantSettings] = OrderedDict()
 
-    def get(self, connection: psycopg.Connection[Row], tenant_id: bytes, version: int, shared_version: int) -> TenantSettings:
+    def get(
+        self, connection: psycopg.Connection[Row], tenant_id: bytes, version: int, shared_version: int
+    ) -> TenantSettings:
         """Loads them if those kept are of another version."""
         kept = self._kept.get(tenant_id)
         if kept is None or kept.version != version or kept.shared_version != shared_version:
@@ -214,7 +226,9 @@ def _schema(schema: Any) -> CompiledSchema | None:
         return None
 
 
-def _route(subscription_id: str, pattern: str, filter_text: str | None, transformation_text: str | None) -> Route:
+def _route(
+    subscription_id: str, pattern: str, filter_text: str | None, transformation_text: str | None
+) -> Route:
     compiled_filter = compiled_transformation = filter_error = transformation_error = None
     try:
         compiled_filter = compile_filter(filter_text) if filter_text else None

@@ -188,8 +188,9 @@ class _GroupCommit:
             heir.wakeup.release()
 
     def _take(self) -> list[_Ticket]:
-        size = 0
-        for count, ticket in enumerate(self._waiting, start=1):
+        size = count = 0
+        for ticket in self._waiting:
+            count += 1
             size += len(ticket.events)
             if size >= GROUP_EVENTS:
                 break
@@ -340,10 +341,14 @@ def _check(settings: TenantSettings, event: NewEvent, now: datetime) -> Refused 
     if event.deliver_at is not None and event.deliver_at > now + FURTHEST_DELIVER_AT:
         return Refused(Refusal.DELIVER_AT_TOO_FAR, [("deliver_at", "Must be at most 30 days ahead.")])
     if event.type.startswith(OPERATIONAL_PREFIXES):
-        return Refused(Refusal.UNKNOWN_EVENT_TYPE, [("type", "This name is reserved for the platform's own events.")])
+        return Refused(
+            Refusal.UNKNOWN_EVENT_TYPE, [("type", "This name is reserved for the platform's own events.")]
+        )
     facts = settings.types.get(event.type)
     if facts is None:
-        return Refused(Refusal.UNKNOWN_EVENT_TYPE, [("type", "This event type is in no catalogue of the tenant.")])
+        return Refused(
+            Refusal.UNKNOWN_EVENT_TYPE, [("type", "This event type is in no catalogue of the tenant.")]
+        )
     if facts.is_archived:
         return Refused(Refusal.EVENT_TYPE_ARCHIVED, [("type", "This event type is archived.")])
     if facts.schema is None or settings.schema_validation == "off":
@@ -351,7 +356,7 @@ def _check(settings: TenantSettings, event: NewEvent, now: datetime) -> Refused 
     errors = facts.schema.errors(msgspec.json.decode(event.data))
     if not errors:
         return None
-    named = [(".".join(["data", path]) if path else "data", message) for path, message in errors]
+    named = [(f"data.{path}" if path else "data", message) for path, message in errors]
     if settings.schema_validation == "warn":
         return msgspec.json.encode([{"field": name, "message": message} for name, message in named]).decode()
     return Refused(Refusal.SCHEMA_VIOLATION, named)
@@ -383,7 +388,10 @@ JOIN e ON e.id = d.event_id
 
 
 def _write(
-    connection: psycopg.Connection[Row], prepared: list[_Prepared], now: datetime, results: list[Result | None]
+    connection: psycopg.Connection[Row],
+    prepared: list[_Prepared],
+    now: datetime,
+    results: list[Result | None],
 ) -> None:
     """Write what is prepared; who loses to an idempotency key gets its result here. A culprit is refused alone."""
     if not prepared:
@@ -413,7 +421,11 @@ def _write(
 def _insert(connection: psycopg.Connection[Row], prepared: list[_Prepared], now: datetime) -> None:
     if not prepared:
         return
-    made = [(one, target, key) for one in prepared for target, key in zip(one.targets, one.delivery_ids, strict=True)]
+    made = [
+        (one, target, key)
+        for one in prepared
+        for target, key in zip(one.targets, one.delivery_ids, strict=True)
+    ]
     parameters: list[Any] = [
         now,
         arrays.uuids([one.event_id for one in prepared]),
@@ -423,7 +435,7 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[_Prepared], now:
         arrays.byteas([one.event.data for one in prepared]),
         arrays.texts([_array_text(one.event.channels) for one in prepared]),
         arrays.texts([one.event.ordering_key for one in prepared]),
-        arrays.nullable_float8s(one.event.deliver_at and one.event.deliver_at.timestamp() for one in prepared),
+        arrays.nullable_float8s(_seconds(one.event.deliver_at) for one in prepared),
         arrays.int8s([one.settings_version for one in prepared]),
         arrays.int4s([len(one.targets) for one in prepared]),
         arrays.texts([one.warning for one in prepared]),
@@ -438,6 +450,10 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[_Prepared], now:
         arrays.texts([target.error for _, target, _ in made]),
     ]
     connection.execute(INSERT, parameters, binary=True)
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
 
 
 def _array_text(channels: list[str] | None) -> str | None:
@@ -480,7 +496,7 @@ def _claim_keys(
         else:
             results[one.position] = _same(first[place], one)
     places = sorted(first)
-    locked = dict(
+    locked: dict[int, bool] = dict(
         connection.execute(
             "SELECT n, pg_try_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n",
             [arrays.int8s(sorted({lock_key(*place) for place in places}))],
@@ -489,7 +505,9 @@ def _claim_keys(
     parameters = [arrays.uuids([space for space, _ in places]), arrays.texts([key for _, key in places])]
     kept = {
         (space, key): (bytes(fingerprint), bytes(body), event_id)
-        for space, key, fingerprint, body, event_id in connection.execute(LOOK, parameters, binary=True).fetchall()
+        for space, key, fingerprint, body, event_id in connection.execute(
+            LOOK, parameters, binary=True
+        ).fetchall()
     }
     for place in places:
         one = first[place]
@@ -529,11 +547,14 @@ def _copied(results: Sequence[Result | None]) -> list[Result]:
     final: list[Result] = []
     for result in results:
         assert result is not None
-        if isinstance(result, _Copy):
-            origin = results[result.position]
-            assert origin is not None
-            result = Accepted(origin.event_id, origin.reply, is_replayed=True) if isinstance(origin, Accepted) else origin
-        final.append(result)
+        if not isinstance(result, _Copy):
+            final.append(result)
+            continue
+        origin = results[result.position]
+        assert origin is not None
+        if isinstance(origin, Accepted):
+            origin = Accepted(origin.event_id, origin.reply, is_replayed=True)
+        final.append(origin)
     return final
 
 

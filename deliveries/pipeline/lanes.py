@@ -37,7 +37,9 @@ def register(connection: Connection, *, me: UUID, process: str) -> None:
     )
 
 
-def renew(connection: Connection, *, me: UUID, has_room: bool, is_draining: bool, done: int) -> tuple[bool, float, bool]:
+def renew(
+    connection: Connection, *, me: UUID, has_room: bool, is_draining: bool, done: int
+) -> tuple[bool, float, bool]:
     """(whether I am still alive, the database's Unix time, whether all sending is stopped)"""
     row = connection.execute(
         "UPDATE deliveries_dispatcher SET alive_until = now() + make_interval(secs => %s), has_room = %s,"
@@ -208,7 +210,7 @@ CROSS JOIN LATERAL (
       AND d.id <= %s AND d.id <> ALL(%s::uuid[])
     ORDER BY {DUE}, d.id LIMIT lane.wanted
 ) d
-"""
+"""  # noqa: S608
 
 
 @dataclass(slots=True)
@@ -240,7 +242,9 @@ class Owed:
     body: bytes | None = None
 
 
-def load(connection: Connection, *, wanted: Sequence[Wanted], held: Sequence[bytes], until: bytes) -> list[Owed]:
+def load(
+    connection: Connection, *, wanted: Sequence[Wanted], held: Sequence[bytes], until: bytes
+) -> list[Owed]:
     """What is due on these lanes, oldest first in each. `held`: delivery ids that are in memory already."""
     with connection.cursor(binary=True) as cursor:
         cursor.execute(
@@ -311,7 +315,7 @@ SET dispatcher_id = NULL, slots = next.slots, hold_until = next.hold_until, hold
                AND COALESCE(GREATEST(LEAST(lane.ready_at, next.due), next.hold_until) <= now(), false)
 FROM next WHERE lane.endpoint_id = next.endpoint_id
 RETURNING lane.endpoint_id
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +385,7 @@ SET status = CASE WHEN d.status = 'pending' THEN 'cancelled' ELSE d.status END,
     cancel_reason = CASE WHEN d.status = 'pending' THEN %s ELSE d.cancel_reason END,
     completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
 FROM ended WHERE d.id = ended.id
-"""
+"""  # noqa: S608
 
 
 def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held: Sequence[bytes]) -> int:

@@ -91,8 +91,12 @@ def _ensure_one(parent: str, week: Week, *, attempts: int = 50) -> bool:
                 if (cursor.fetchone() or [False])[0]:
                     return False
                 # ATTACH takes a lock that reading and writing pass; CREATE … PARTITION OF would stop both.
-                cursor.execute(f'CREATE TABLE "{table}" (LIKE "{parent}" INCLUDING ALL) WITH ({VACUUM_EAGERLY})')
-                cursor.execute(f"ALTER TABLE \"{parent}\" ATTACH PARTITION \"{table}\" FOR VALUES FROM ('{low}') TO ('{high}')")
+                cursor.execute(
+                    f'CREATE TABLE "{table}" (LIKE "{parent}" INCLUDING ALL) WITH ({VACUUM_EAGERLY})'
+                )
+                cursor.execute(
+                    f"ALTER TABLE \"{parent}\" ATTACH PARTITION \"{table}\" FOR VALUES FROM ('{low}') TO ('{high}')"
+                )
             return True
         except OperationalError:
             # Someone held the parent longer than the lock time-out; publishers went first.

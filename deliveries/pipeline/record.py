@@ -108,7 +108,9 @@ def record(connection: psycopg.Connection[Row], results: Sequence[Result], *, is
             record(connection, results[:middle])
             record(connection, results[middle:])
             return
-        logger.exception("an attempt could not be recorded as it was", extra={"delivery_id": results[0].delivery_id.hex()})
+        logger.exception(
+            "an attempt could not be recorded as it was", extra={"delivery_id": results[0].delivery_id.hex()}
+        )
         _write(connection, [_bare(results[0])])
 
 

@@ -69,7 +69,7 @@ REPAIR_RECENT = f"""
 WITH forgotten AS MATERIALIZED (
     SELECT d.endpoint_id, min({lanes.DUE}) AS due FROM deliveries_delivery d
     WHERE d.id >= %s AND d.id <= %s AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL GROUP BY d.endpoint_id
-),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""
+),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""  # noqa: S608
 
 REPAIR_SLICE = f"""
 WITH forgotten AS MATERIALIZED (
@@ -80,13 +80,15 @@ WITH forgotten AS MATERIALIZED (
         WHERE d.endpoint_id = slice.endpoint_id AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL
         ORDER BY {lanes.DUE}, d.id LIMIT 1
     ) next
-),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""
+),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""  # noqa: S608
 
 
 def repair(*, now: datetime) -> int:
     """Wake lanes whose wake was lost: those of recent deliveries, and a slice of all others. Returns how many."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT repaired_at, walked_to FROM deliveries_sweepstate WHERE id = 1 FOR UPDATE SKIP LOCKED")
+        cursor.execute(
+            "SELECT repaired_at, walked_to FROM deliveries_sweepstate WHERE id = 1 FOR UPDATE SKIP LOCKED"
+        )
         row = cursor.fetchone()
         if row is None:
             return 0
@@ -94,7 +96,7 @@ def repair(*, now: datetime) -> int:
         # After a long stop the walk finds what the range leaves out.
         since = max(repaired_at, now - timedelta(seconds=WALK_SECONDS)) - timedelta(seconds=OVERLAP_SECONDS)
         cursor.execute(REPAIR_RECENT, [floor_of(since), floor_of(now + timedelta(days=1))])
-        woken = cursor.rowcount
+        woken: int = cursor.rowcount
         cursor.execute(
             "SELECT max(endpoint_id::text)::uuid, count(*) FROM (SELECT endpoint_id FROM deliveries_lane"
             " WHERE endpoint_id > %s ORDER BY endpoint_id LIMIT GREATEST(5000,"
@@ -117,7 +119,7 @@ def repair(*, now: datetime) -> int:
 
 def expire_idempotency() -> int:
     """Drop records past their day, in batches. Returns how many."""
-    dropped = 0
+    dropped: int = 0
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -135,7 +137,7 @@ def expire_pending(*, now: datetime) -> int:
 
     Reads the partial index of what is owed, in old partitions only.
     """
-    ended = 0
+    ended: int = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
@@ -151,7 +153,7 @@ def expire_pending(*, now: datetime) -> int:
                     cancel_reason = CASE WHEN d.status = 'pending' THEN 'expired' ELSE d.cancel_reason END,
                     completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
                 FROM old WHERE d.id = old.id
-                """,
+                """,  # noqa: S608
                 [floor_of(now - LONGEST_PENDING), now],
             )
             ended += cursor.rowcount

@@ -56,7 +56,10 @@ Wanted = tuple[bytes, float | None]
 
 def wake_lanes(publisher: psycopg.Connection[Row], wanted: Sequence[Wanted]) -> None:
     """For the pipeline's own connections. Raises psycopg.Error; the caller has already answered."""
-    parameters = [arrays.uuids([lane for lane, _ in wanted]), arrays.nullable_float8s([at for _, at in wanted])]
+    parameters = [
+        arrays.uuids([lane for lane, _ in wanted]),
+        arrays.nullable_float8s([at for _, at in wanted]),
+    ]
     row = publisher.execute(WAKE, parameters).fetchone()
     if row is not None and row[0]:
         nudge()
@@ -119,7 +122,9 @@ class _Nudger:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                current_app.send_task("deliveries.dispatch", queue="dispatch", expires=NUDGE_EXPIRES_SECONDS, retry=False)
+                current_app.send_task(
+                    "deliveries.dispatch", queue="dispatch", expires=NUDGE_EXPIRES_SECONDS, retry=False
+                )
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the sweep starts one
                 logger.warning("nudge not sent", extra={"error": type(error).__name__})
             time.sleep(NUDGE_PAUSE_SECONDS)
