@@ -15,12 +15,10 @@ import os
 import random
 import resource
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from itertools import islice
@@ -29,7 +27,6 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.body import RequestTooLarge, encode, query_of, source_of, wire_query
 from deliveries.pipeline.book import (
     BEGINNING,
     MAX_LOAD,
@@ -41,13 +38,15 @@ from deliveries.pipeline.book import (
     Payload,
 )
 from deliveries.pipeline.clerk import Clerk
-from deliveries.pipeline.database import Row, connect
-from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
+from deliveries.pipeline.database import Row
+from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.outcome import GONE, Outcome, is_final, retry_after_seconds
 from deliveries.pipeline.record import Result, record
+from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.retry import next_wait
-from deliveries.pipeline.signing import sign
+from deliveries.pipeline.rounds import Round, RoundWorker
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
 from deliveries.pipeline.wake import nudge
 from tenants import ids
@@ -119,115 +118,6 @@ class Need(Enum):
     """It was cleared: see whether it was woken since."""
 
 
-class Heart(threading.Thread):
-    """Renews the lease. `deadline` is on CLOCK_BOOTTIME, counted from before the renewal was sent."""
-
-    def __init__(self, *, me: UUID, process: str) -> None:
-        super().__init__(name="heart", daemon=True)
-        self.me = me
-        self.process = process
-        self.has_room = True
-        self.is_draining = False
-        self.done = 0
-        self.is_dead = False
-        self.is_sending_stopped = False
-        self.clock_offset = 0.0
-        self.deadline = 0.0
-        """The database's clock less ours."""
-        self._ended = threading.Event()
-        self._connection: Connection | None = None
-        before = boottime()
-        lanes.register(self._connected(), me=me, process=process)
-        self.deadline = before + lanes.DEADLINE_SECONDS
-        self.beat()
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = connect(application_name="webhooks-heart", statement_timeout_seconds=3)
-        return self._connection
-
-    def beat(self) -> None:
-        """One renewal. Raises psycopg.Error if the database is away."""
-        before = boottime()
-        ours = time.time()
-        is_alive, theirs, self.is_sending_stopped = lanes.renew(
-            self._connected(),
-            me=self.me,
-            has_room=self.has_room,
-            is_draining=self.is_draining,
-            done=self.done,
-        )
-        if not is_alive:
-            self.is_dead = True
-            return
-        self.clock_offset = theirs - ours
-        self.deadline = before + lanes.DEADLINE_SECONDS
-
-    def run(self) -> None:
-        pause = float(lanes.RENEW_SECONDS)
-        while not self._ended.wait(pause) and not self.is_dead:
-            try:
-                self.beat()
-                pause = float(lanes.RENEW_SECONDS)
-            except psycopg.Error:
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
-                pause = 0.5
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self.is_alive():
-            self.join(5)
-
-    def sign_off(self) -> bool:
-        """After `stop`. Whether lanes are ready for another. What cannot be reached is taken over when the lease ends."""
-        try:
-            lanes.sign_off(self._connected(), me=self.me)
-            return lanes.is_any_ready(self._connected())
-        except psycopg.Error:
-            logger.warning("sign-off failed, the lease will run out")
-            return False
-        finally:
-            if self._connection is not None:
-                self._connection.close()
-
-
-def boottime() -> float:
-    """Seconds that also pass while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(slots=True)
-class Round:
-    """What the lanes thread is asked to do at once, and what came of it."""
-
-    release: list[lanes.Release]
-    clear: list[lanes.Release]
-    wanted: list[lanes.Wanted]
-    held: list[bytes]
-    take: int
-    full_tenants: list[bytes]
-    after_tenant: UUID
-    look_for_woken: list[bytes]
-    check: bool
-    fetch: list[tuple[bytes, int]]
-    """Events whose payload is needed, with their sizes."""
-    fetch_bytes: int
-    free_loads: int
-    released: int = 0
-    taken: list[lanes.Taken] = field(default_factory=list)
-    configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
-    counts: dict[bytes, int] = field(default_factory=dict)
-    """How many were asked for, by lane."""
-    owed: list[Owed] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    bodies: dict[bytes, bytes] = field(default_factory=dict)
-    woken: list[bytes] = field(default_factory=list)
-    checked: list[Row] | None = None
-    ended: dict[bytes, int] = field(default_factory=dict)
-
-
 class Dispatcher:
     """One run. `stop_fd`, when readable, asks it to drain (see `deliveries/tasks.py`)."""
 
@@ -251,7 +141,7 @@ class Dispatcher:
         self.dry_seconds = dry_seconds
         self.drain_seconds = drain_seconds
         self.book = Book(capacity=self.capacity)
-        self.configs = ConfigCache()
+        self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
         self.results: list[Result] = []
         self.result_lanes: list[HeldLane] = []
         self.result_bytes = 0
@@ -282,7 +172,7 @@ class Dispatcher:
         """Until there is nothing to do, it is time to hand over, or someone says stop."""
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.heart = Heart(me=self.me, process=f"{socket.gethostname()}:{os.getpid()}")
-        if abs(self.heart.clock_offset) > 60:
+        if abs(self.heart.clock_offset) > MOST_CLOCK_OFFSET:
             self.heart.sign_off()
             raise ClockOff(self.heart.clock_offset)
         self.heart.start()
@@ -417,73 +307,15 @@ class Dispatcher:
         if len(lane.queue) < lane.limit:
             self.attention.add(lane)
         try:
-            refusal = self._prepare(flight, now)
+            request = prepare(flight, now=now, user_agent_line=self.user_agent_line)
         except Exception:  # one delivery's trouble is that delivery's attempt
             logger.exception("a delivery could not be prepared", extra={"delivery_id": owed.id.hex()})
-            refusal = Outcome.INTERNAL_ERROR, "the request could not be prepared"
-        if refusal is not None:
-            outcome, detail = refusal
+            request = Outcome.INTERNAL_ERROR, "the request could not be prepared"
+        if isinstance(request, OutgoingRequest):
+            self.transport.start(request)
+        else:
+            outcome, detail = request
             self._finish(flight, no_answer(flight, outcome, detail), outcome)
-
-    def _prepare(self, flight: "Flight", now: float) -> tuple[Outcome, str] | None:
-        """Sign and hand over to the transport; or why nothing was sent."""
-        lane, owed, payload = flight.lane, flight.owed, flight.payload
-        config = lane.config
-        if config.broken is not None:
-            return Outcome.INTERNAL_ERROR, config.broken
-        if owed.preparation_error is not None:
-            return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
-        if payload.data is None:
-            return Outcome.INTERNAL_ERROR, "the payload was erased"
-        query = None
-        try:
-            if config.method == "GET":
-                query = query_of(
-                    event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body or payload.data
-                )
-                first_lines, body, signed = [], b"", wire_query(config.destination.url, query)
-            else:
-                content_type, extra_lines, body = self._body(config, owed, payload)
-                first_lines, signed = [f"content-type: {content_type}", *extra_lines], body
-        except RequestTooLarge as error:
-            return Outcome.REQUEST_TOO_LARGE, str(error)
-        number = owed.attempt_count + 1
-        timestamp = int(now)
-        signature = sign(config.signing_keys(now), payload.id_text, timestamp, signed)
-        lines = [
-            *first_lines,
-            self.user_agent_line,
-            f"webhook-id: {payload.id_text}",
-            f"webhook-timestamp: {timestamp}",
-            f"webhook-signature: {signature}",
-            f"webhook-attempt: {number}",
-            f"webhook-hops: {payload.hops + 1}",
-        ]
-        flight.headers = lines
-        self.transport.start(
-            OutgoingRequest(
-                config.destination, config.method, query, lines + config.header_lines, body, flight
-            )
-        )
-        return None
-
-    def _body(self, config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, list[str], bytes]:
-        """Content type, further header lines, body. Raises RequestTooLarge."""
-        encoded = None if owed.body is not None else payload.encoded.get(config.format)
-        if encoded is None:
-            data = payload.data if owed.body is None else owed.body
-            assert data is not None
-            encoded = encode(
-                config.format,
-                event_id_text=payload.id_text,
-                event_type=payload.type,
-                occurred_at=payload.occurred_at,
-                data=data,
-                source=source_of(payload.tenant_id),
-            )
-            if owed.body is None:
-                payload.encoded[config.format] = encoded
-        return encoded
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -497,7 +329,7 @@ class Dispatcher:
             outcome = Outcome.HTTP_ERROR
         self._finish(flight, answer, outcome)
 
-    def _finish(self, flight: "Flight", answer: Answer, outcome: Outcome) -> None:
+    def _finish(self, flight: Flight, answer: Answer, outcome: Outcome) -> None:
         """The attempt is over: free its slot, decide what follows, and queue the result for recording."""
         lane, owed = flight.lane, flight.owed
         flight.is_over = True
@@ -668,7 +500,9 @@ class Dispatcher:
         for lane in (*loading, *clearing):
             lane.is_loading = True
         self.heart.has_room = book.free_slots() > self.capacity // 8 and book.free_loads() > 0
-        self.lanes_clerk.give(lambda connection, _: self._work_round(connection, plan), self._round_done)
+        self.lanes_clerk.give(
+            lambda connection, _: self.round_worker.work(connection, plan), self._round_done
+        )
 
     def _need_of(self, lane: HeldLane, now: float) -> "Need":
         """What the lanes thread should do about a lane, if anything."""
@@ -711,65 +545,6 @@ class Dispatcher:
                 if owed.event_id not in payloads:
                     missing[owed.event_id] = owed.size
         return list(missing.items())
-
-    def _work_round(self, connection: Connection, plan: Round) -> Round:
-        """In the lanes thread."""
-        until = until_id()
-        if plan.release:
-            plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
-        if plan.clear:
-            lanes.clear(connection, me=self.me, lanes=plan.clear)
-        if plan.check:
-            plan.checked = lanes.check(connection, me=self.me)
-        if plan.look_for_woken:
-            plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)
-        if plan.take:
-            self._take(connection, plan)
-        for wanted in plan.wanted:
-            plan.counts[wanted.endpoint_id] = wanted.count
-        if plan.wanted:
-            plan.owed = lanes.load(connection, wanted=plan.wanted, held=plan.held, until=until)
-        self._fetch(connection, plan)
-        return plan
-
-    def _take(self, connection: Connection, plan: Round) -> None:
-        if not lanes.is_any_ready(connection):
-            return
-        lanes.promote(connection)
-        plan.taken, plan.after_tenant = lanes.take(
-            connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
-        )
-        if not plan.taken:
-            return
-        plan.configs = self.configs.get(connection, [(lane.endpoint_id, lane.version) for lane in plan.taken])
-        count = max(1, min(MAX_LOAD, plan.free_loads // len(plan.taken) // 2))
-        for lane in plan.taken:
-            config = plan.configs.get(lane.endpoint_id)
-            if config is not None and config.cancel_reason is not None:
-                plan.ended[lane.endpoint_id] = lanes.end_pending(
-                    connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
-                )
-            else:
-                plan.wanted.append(lanes.Wanted(lane.endpoint_id, count, BEGINNING, NO_ID))
-
-    def _fetch(self, connection: Connection, plan: Round) -> None:
-        """Payloads for what was loaded, the first of each lane first, as many as there is room for."""
-        payloads = self.book.payloads
-        missing = plan.fetch + [(owed.event_id, owed.size) for owed in plan.owed]
-        wanted: set[bytes] = set()
-        room = plan.fetch_bytes
-        for event_id, size in missing:
-            if event_id in payloads or event_id in wanted:
-                continue
-            room -= 2 * size + 500
-            if room < 0:
-                break
-            wanted.add(event_id)
-        if wanted:
-            plan.events = lanes.load_events(connection, list(wanted))
-        bodies = [owed.id for owed in plan.owed if owed.has_body]
-        if bodies:
-            plan.bodies = lanes.load_bodies(connection, bodies)
 
     def _round_done(self, plan: Round) -> None:
         """Back in the loop: put what the round brought into the book."""
@@ -851,67 +626,6 @@ class Dispatcher:
         lane.is_dropped = True
         self.attention.add(lane)
         self.book.drop_queue(lane)
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """A request in the air: what the transport hands back with its answer."""
-
-    lane: HeldLane
-    owed: Owed
-    payload: Payload
-    started: float
-    """time.monotonic()"""
-    headers: list[str] = field(default_factory=list)
-    is_slow: bool = False
-    is_over: bool = False
-
-
-def payload_of(event: Row, now: float) -> Payload:
-    event_id, tenant_id, event_type, occurred_at, data, hops, channels = event
-    return Payload(
-        event_id=event_id,
-        tenant_id=tenant_id,
-        id_text=ids.to_text(ids.EVENT, UUID(bytes=event_id)),
-        type=event_type,
-        occurred_at=occurred_at,
-        data=None if data is None else bytes(data),
-        hops=hops,
-        channels=channels,
-        size=2 * len(data or b"") + 500,
-        fetched_at=now,
-    )
-
-
-def no_answer(flight: Flight, outcome: Outcome, detail: str) -> Answer:
-    """An attempt that never left."""
-    return Answer(
-        tag=flight,
-        failure=outcome,
-        detail=detail,
-        is_platform_fault=False,
-        status_code=None,
-        response_headers=b"",
-        response_body=b"",
-        is_truncated=False,
-        remote_ip=None,
-        started_at=time.time(),
-        duration_ms=0.0,
-        dns_ms=None,
-        connect_ms=None,
-        tls_ms=None,
-        first_byte_ms=None,
-        is_new_connection=False,
-    )
-
-
-class ClockOff(RuntimeError):
-    """This machine's clock is more than a minute from the database's: signatures would be refused as too old."""
-
-
-def until_id() -> bytes:
-    """An id that nothing made today exceeds: keeps the planner off the partitions of the coming weeks."""
-    return ((time.time_ns() // 1_000_000 + 86_400_000) << 80).to_bytes(16, "big")
 
 
 def raise_descriptor_limit() -> int:

@@ -1,0 +1,127 @@
+"""From a loaded delivery to the request that goes out, and to the attempt that is written down. Called by `dispatch`."""
+
+import time
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from deliveries.pipeline.body import RequestTooLarge, encode, query_of, source_of, wire_query
+from deliveries.pipeline.book import HeldLane, Payload
+from deliveries.pipeline.database import Row
+from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.lanes import Owed
+from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.signing import sign
+from deliveries.pipeline.transport import Answer, OutgoingRequest
+from tenants import ids
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request in the air: what the transport hands back with its answer."""
+
+    lane: HeldLane
+    owed: Owed
+    payload: Payload
+    started: float
+    """time.monotonic()"""
+    headers: list[str] = field(default_factory=list)
+    is_slow: bool = False
+    is_over: bool = False
+
+
+def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequest | tuple[Outcome, str]:
+    """The signed request, or why it cannot be made. `now`: Unix time by the database's clock."""
+    lane, owed, payload = flight.lane, flight.owed, flight.payload
+    config = lane.config
+    if config.broken is not None:
+        return Outcome.INTERNAL_ERROR, config.broken
+    if owed.preparation_error is not None:
+        return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
+    if payload.data is None:
+        return Outcome.INTERNAL_ERROR, "the payload was erased"
+    query = None
+    first_lines: list[str] = []
+    try:
+        if config.method == "GET":
+            query = query_of(
+                event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body or payload.data
+            )
+            body, signed = b"", wire_query(config.destination.url, query)
+        else:
+            content_type, extra_lines, body = _body(config, owed, payload)
+            first_lines, signed = [f"content-type: {content_type}", *extra_lines], body
+    except RequestTooLarge as error:
+        return Outcome.REQUEST_TOO_LARGE, str(error)
+    number = owed.attempt_count + 1
+    timestamp = int(now)
+    signature = sign(config.signing_keys(now), payload.id_text, timestamp, signed)
+    lines = [
+        *first_lines,
+        user_agent_line,
+        f"webhook-id: {payload.id_text}",
+        f"webhook-timestamp: {timestamp}",
+        f"webhook-signature: {signature}",
+        f"webhook-attempt: {number}",
+        f"webhook-hops: {payload.hops + 1}",
+    ]
+    flight.headers = lines
+    return OutgoingRequest(
+        config.destination, config.method, query, lines + config.header_lines, body, flight
+    )
+
+
+def _body(config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, list[str], bytes]:
+    """Content type, further header lines, body. Raises RequestTooLarge."""
+    encoded = None if owed.body is not None else payload.encoded.get(config.format)
+    if encoded is None:
+        data = payload.data if owed.body is None else owed.body
+        assert data is not None
+        encoded = encode(
+            config.format,
+            event_id_text=payload.id_text,
+            event_type=payload.type,
+            occurred_at=payload.occurred_at,
+            data=data,
+            source=source_of(payload.tenant_id),
+        )
+        if owed.body is None:
+            payload.encoded[config.format] = encoded
+    return encoded
+
+
+def no_answer(flight: Flight, outcome: Outcome, detail: str) -> Answer:
+    """An attempt that never left."""
+    return Answer(
+        tag=flight,
+        failure=outcome,
+        detail=detail,
+        is_platform_fault=False,
+        status_code=None,
+        response_headers=b"",
+        response_body=b"",
+        is_truncated=False,
+        remote_ip=None,
+        started_at=time.time(),
+        duration_ms=0.0,
+        dns_ms=None,
+        connect_ms=None,
+        tls_ms=None,
+        first_byte_ms=None,
+        is_new_connection=False,
+    )
+
+
+def payload_of(event: Row, now: float) -> Payload:
+    event_id, tenant_id, event_type, occurred_at, data, hops, channels = event
+    return Payload(
+        event_id=event_id,
+        tenant_id=tenant_id,
+        id_text=ids.to_text(ids.EVENT, UUID(bytes=event_id)),
+        type=event_type,
+        occurred_at=occurred_at,
+        data=None if data is None else bytes(data),
+        hops=hops,
+        channels=channels,
+        size=2 * len(data or b"") + 500,
+        fetched_at=now,
+    )

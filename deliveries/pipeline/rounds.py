@@ -1,0 +1,122 @@
+"""One round of the lanes thread: release, clear, check, take, load, fetch. `dispatch` plans it and collects it.
+
+Everything here runs in that thread, on its connection; the loop's own state is not touched, only read where said.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+
+from deliveries.pipeline import lanes
+from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, Payload
+from deliveries.pipeline.database import Row
+from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
+from deliveries.pipeline.lanes import Owed
+
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(slots=True)
+class Round:
+    """What the lanes thread is asked to do at once, and what came of it."""
+
+    release: list[lanes.Release]
+    clear: list[lanes.Release]
+    wanted: list[lanes.Wanted]
+    held: list[bytes]
+    take: int
+    full_tenants: list[bytes]
+    after_tenant: UUID
+    look_for_woken: list[bytes]
+    check: bool
+    fetch: list[tuple[bytes, int]]
+    """Events whose payload is needed, with their sizes."""
+    fetch_bytes: int
+    free_loads: int
+    released: int = 0
+    taken: list[lanes.Taken] = field(default_factory=list)
+    configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
+    counts: dict[bytes, int] = field(default_factory=dict)
+    """How many were asked for, by lane."""
+    owed: list[Owed] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    woken: list[bytes] = field(default_factory=list)
+    checked: list[Row] | None = None
+    ended: dict[bytes, int] = field(default_factory=dict)
+
+
+class RoundWorker:
+    """`payloads` is the book's: a look whether one is there already; the loop copes with it having gone meanwhile."""
+
+    def __init__(self, *, me: UUID, payloads: Mapping[bytes, Payload]) -> None:
+        self.me = me
+        self.payloads = payloads
+        self.configs = ConfigCache()
+
+    def work(self, connection: Connection, plan: Round) -> Round:
+        """In the lanes thread."""
+        until = until_id()
+        if plan.release:
+            plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
+        if plan.clear:
+            lanes.clear(connection, me=self.me, lanes=plan.clear)
+        if plan.check:
+            plan.checked = lanes.check(connection, me=self.me)
+        if plan.look_for_woken:
+            plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)
+        if plan.take:
+            self._take(connection, plan)
+        for wanted in plan.wanted:
+            plan.counts[wanted.endpoint_id] = wanted.count
+        if plan.wanted:
+            plan.owed = lanes.load(connection, wanted=plan.wanted, held=plan.held, until=until)
+        self._fetch(connection, plan)
+        return plan
+
+    def _take(self, connection: Connection, plan: Round) -> None:
+        if not lanes.is_any_ready(connection):
+            return
+        lanes.promote(connection)
+        plan.taken, plan.after_tenant = lanes.take(
+            connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
+        )
+        if not plan.taken:
+            return
+        plan.configs = self.configs.get(connection, [(lane.endpoint_id, lane.version) for lane in plan.taken])
+        count = max(1, min(MAX_LOAD, plan.free_loads // len(plan.taken) // 2))
+        for lane in plan.taken:
+            config = plan.configs.get(lane.endpoint_id)
+            if config is not None and config.cancel_reason is not None:
+                plan.ended[lane.endpoint_id] = lanes.end_pending(
+                    connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
+                )
+            else:
+                plan.wanted.append(lanes.Wanted(lane.endpoint_id, count, BEGINNING, NO_ID))
+
+    def _fetch(self, connection: Connection, plan: Round) -> None:
+        """Payloads for what was loaded, the first of each lane first, as many as there is room for."""
+        payloads = self.payloads
+        missing = plan.fetch + [(owed.event_id, owed.size) for owed in plan.owed]
+        wanted: set[bytes] = set()
+        room = plan.fetch_bytes
+        for event_id, size in missing:
+            if event_id in payloads or event_id in wanted:
+                continue
+            room -= 2 * size + 500
+            if room < 0:
+                break
+            wanted.add(event_id)
+        if wanted:
+            plan.events = lanes.load_events(connection, list(wanted))
+        bodies = [owed.id for owed in plan.owed if owed.has_body]
+        if bodies:
+            plan.bodies = lanes.load_bodies(connection, bodies)
+
+
+def until_id() -> bytes:
+    """An id that nothing made today exceeds: keeps the planner off the partitions of the coming weeks."""
+    return ((time.time_ns() // 1_000_000 + 86_400_000) << 80).to_bytes(16, "big")
