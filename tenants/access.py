@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.models import Q
 
 from tenants import ids
@@ -352,8 +352,8 @@ class _LastUsed:
                 waiting, self._waiting = self._waiting, {}
             try:
                 write_last_used(waiting.items())
-            except DatabaseError:
-                logger.warning("last use of keys not written", extra={"keys": len(waiting)})
+            except Exception:  # the loop of a thread: whatever it is must not end it
+                logger.exception("last use of keys not written", extra={"keys": len(waiting)})
             finally:
                 connection.close()
 
