@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import worker_init, worker_process_init, worker_shutting_down
 from django.conf import settings
 from django.db import close_old_connections
 
@@ -31,6 +31,13 @@ Celery tells only the main process of a warm shutdown, which then waits for its 
 def make_stop_pipe(**_: object) -> None:
     global _stop_pipe  # noqa: PLW0603 - one per worker, inherited by fork
     _stop_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@worker_process_init.connect
+def keep_one_end(**_: object) -> None:
+    """With the main process killed, the pipe is then at its end, which says stop as well."""
+    if _stop_pipe is not None:
+        os.close(_stop_pipe[1])
 
 
 @worker_shutting_down.connect

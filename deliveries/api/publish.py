@@ -3,6 +3,7 @@
 Who may publish is decided by `tenants.access`, the shape of the body by `json_bytes`, everything else by `ingest`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -258,7 +259,7 @@ def problem_of(refused: Refused) -> Problem:
                 "tenant_rate_limited",
                 "Too many events",
                 f"The tenant's limit events_per_second is {refused.limit}, and it is used up.",
-                headers={"Retry-After": "1"},
+                headers={"Retry-After": str(math.ceil(max(1.0, 1 / (refused.limit or 1.0))))},
             )
         case Refusal.PAYLOAD_TOO_LARGE:
             return Problem(

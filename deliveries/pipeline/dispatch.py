@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import resource
+import select
 import socket
 import time
 from collections import deque
@@ -95,6 +96,8 @@ CURSOR_SECONDS = 1.0
 PLATFORM_FAULT_WAIT = 5.0
 """Seconds until an attempt that failed by our own fault is made again. It is not a step of the schedule."""
 
+STOP_LOOK_SECONDS = 0.05
+
 DESCRIPTORS_SPARE = 200
 
 Connection = psycopg.Connection[Row]
@@ -158,6 +161,7 @@ class Dispatcher:
         """The last take brought all it asked for: lanes give way after their turn."""
         self.next_take = 0.0
         self.next_check = 0.0
+        self.next_stop_look = 0.0
         self.next_patrol = 0.0
         self.last_work = 0.0
         self.done = 0
@@ -179,8 +183,6 @@ class Dispatcher:
         self.lanes_clerk = Clerk("lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5)
         self.records_clerk = Clerk("records", wake_fd=self.wake_fd, statement_timeout_seconds=10)
         self.transport.watch(self.wake_fd)
-        if self.stop_fd is not None:
-            self.transport.watch(self.stop_fd)
         self.began = self.last_work = time.monotonic()
         try:
             while not self._is_over():
@@ -203,7 +205,7 @@ class Dispatcher:
             self.ending = Ending.LEASE_LOST
             return True
         if self.ending is None:
-            if self._is_asked_to_stop():
+            if self._is_asked_to_stop(now):
                 self._begin_to_end(Ending.DRAINED, now)
             elif self.lanes_clerk.losses or self.records_clerk.losses:
                 # What the database lost of our lanes' rows cannot be known: a new run begins with none.
@@ -226,13 +228,12 @@ class Dispatcher:
         for lane in self.book.lanes.values():
             self._drop(lane)
 
-    def _is_asked_to_stop(self) -> bool:
-        if self.stop_fd is None:
+    def _is_asked_to_stop(self, now: float) -> bool:
+        """Readable, or at its end: the worker's main process shuts down, or is gone. Not read: others look, too."""
+        if self.stop_fd is None or now < self.next_stop_look:
             return False
-        try:
-            return bool(os.read(self.stop_fd, 8))
-        except BlockingIOError:
-            return False
+        self.next_stop_look = now + STOP_LOOK_SECONDS
+        return bool(select.select([self.stop_fd], [], [], 0)[0])
 
     def _pause(self) -> float:
         """How long the next poll may wait: until a lane may be taken or a batch is due."""
@@ -274,6 +275,9 @@ class Dispatcher:
         # Answers are looked at in between: starting thousands in one go only makes the first wait for the last.
         for _ in range(256):
             if self.unrecorded >= MOST_UNRECORDED or self.result_bytes >= MOST_UNRECORDED_BYTES:
+                return
+            if boottime() > self.heart.deadline:
+                # Stopped in the middle of this for longer than the lease: the lanes are someone else's by now.
                 return
             lane = book.next_lane()
             if lane is None:

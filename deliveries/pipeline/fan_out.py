@@ -24,6 +24,7 @@ from deliveries.expressions import (
 )
 from deliveries.pipeline.database import Row
 from deliveries.validation import pattern_matches
+from tenants.models import DEFAULT_LIMITS
 from tenants.schemas import CompiledSchema, InvalidSchema, compile_schema
 
 KEPT_TENANTS = 2_000
@@ -66,6 +67,7 @@ class TenantSettings:
     version: int
     shared_version: int
     payload_bytes: int
+    events_per_second: float | None
     schema_validation: str
     types: dict[str, EventTypeFacts]
     receivers: list[Receiver]
@@ -193,7 +195,8 @@ def load_settings(connection: psycopg.Connection[Row], tenant_id: bytes) -> Tena
     settings = TenantSettings(
         version=version,
         shared_version=shared_version,
-        payload_bytes=limits.get("payload_bytes", 262_144),
+        payload_bytes=limits.get("payload_bytes", DEFAULT_LIMITS["payload_bytes"]),
+        events_per_second=limits.get("events_per_second"),
         schema_validation=schema_validation,
         # A tenant's own type stands before a shared one of the same name: it comes later in the list.
         types={name: EventTypeFacts(archived, _schema(schema)) for name, archived, schema in types},

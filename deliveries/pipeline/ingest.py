@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -99,7 +100,7 @@ class Refused:
     reason: Refusal
     errors: list[tuple[str, str]] = field(default_factory=list)
     """(field, message)"""
-    limit: int | None = None
+    limit: float | None = None
 
 
 Result = Accepted | Refused
@@ -284,7 +285,8 @@ def _prepare(
     now_us = int(read.now.timestamp() * 1_000_000)
     minter = ids.Minter(now_us)
     created_at = format_time(read.now)
-    prepared = []
+    prepared: list[_Prepared] = []
+    limited: dict[bytes, float] = {}
     for position, event in enumerate(events):
         tenant = read.tenants.get(event.tenant_id)
         if tenant is None or tenant[3]:
@@ -301,6 +303,8 @@ def _prepare(
                 results[position] = verdict
                 continue
             warning = verdict
+            if settings.events_per_second is not None:
+                limited[event.tenant_id] = settings.events_per_second
             targets = fan_out(
                 settings,
                 event_type=event.type,
@@ -331,7 +335,42 @@ def _prepare(
             }
         )
         prepared.append(one)
-    return prepared
+    return _within_rate(connection, prepared, limited, results) if limited else prepared
+
+
+# A bucket as one time (GCRA): the moment at which it is empty again. It holds a second's worth, at least one event.
+SPEND = """
+INSERT INTO tenants_ratecounter AS c (key, started_at, count)
+VALUES (%(key)s, now() + LEAST(%(n)s, %(burst)s) * make_interval(secs => %(pause)s), LEAST(%(n)s, %(burst)s))
+ON CONFLICT (key) DO UPDATE SET
+    count = GREATEST(0, LEAST(%(n)s, floor(%(burst)s - EXTRACT(EPOCH FROM GREATEST(c.started_at, now()) - now()) / %(pause)s))),
+    started_at = GREATEST(c.started_at, now()) + make_interval(secs => %(pause)s)
+        * GREATEST(0, LEAST(%(n)s, floor(%(burst)s - EXTRACT(EPOCH FROM GREATEST(c.started_at, now()) - now()) / %(pause)s)))
+RETURNING count
+"""
+
+
+def _within_rate(
+    connection: psycopg.Connection[Row],
+    prepared: list[_Prepared],
+    limited: dict[bytes, float],
+    results: list[Result | None],
+) -> list[_Prepared]:
+    """Those that the tenants' `events_per_second` still cover; the others, the last ones, are refused. Atomic."""
+    for tenant_id, rate in sorted(limited.items()):
+        mine = [
+            one for one in prepared if one.event.tenant_id == tenant_id and one.event.only_endpoint is None
+        ]
+        parameters = {
+            "key": f"events:{UUID(bytes=tenant_id)}",
+            "n": len(mine),
+            "burst": max(1, int(rate)),
+            "pause": 1 / rate,
+        }
+        row = connection.execute(SPEND, parameters).fetchone()
+        for one in mine[row[0] if row else 0 :]:
+            results[one.position] = Refused(Refusal.TENANT_RATE_LIMITED, limit=rate)
+    return [one for one in prepared if results[one.position] is None]
 
 
 def _check(settings: TenantSettings, event: NewEvent, now: datetime) -> Refused | str | None:
