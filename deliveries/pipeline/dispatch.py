@@ -233,7 +233,9 @@ class Dispatcher:
         if self.stop_fd is None or now < self.next_stop_look:
             return False
         self.next_stop_look = now + STOP_LOOK_SECONDS
-        return bool(select.select([self.stop_fd], [], [], 0)[0])
+        look = select.poll()
+        look.register(self.stop_fd, select.POLLIN)
+        return bool(look.poll(0))
 
     def _pause(self) -> float:
         """How long the next poll may wait: until a lane may be taken or a batch is due."""
