@@ -7,7 +7,7 @@ writer, `pipeline/ingest.py`, keeps the tenant, and `tests/architecture/test_his
 """
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import Index
+from django.contrib.postgres.indexes import GinIndex, Index
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Least, Now
@@ -258,6 +258,18 @@ class Event(TenantOwned):
         indexes = [
             # A tenant's events, newest first.
             Index(fields=["tenant", "id"], name="event_by_tenant"),
+            # Those of one type, newest first.
+            Index(fields=["tenant", "type", "id"], name="event_by_type"),
+            # Those of a rare channel. A frequent one is found by walking `event_by_tenant`; the planner knows which.
+            GinIndex(
+                fields=["channels"],
+                condition=Q(channels__isnull=False),
+                name="event_by_channel",
+                # Entries not merged yet are read one by one at each look.
+                gin_pending_list_limit=256,
+            ),
+            # Erased lately: what was in the air is looked at once more (`services/erasing.py`).
+            Index(fields=["data_erased_at"], condition=Q(data_erased_at__isnull=False), name="event_erased"),
         ]
 
 
@@ -337,6 +349,23 @@ class Delivery(TenantOwned):
             Index(fields=["endpoint", "id"], name="delivery_by_endpoint"),
             # The deliveries of an event.
             Index(fields=["event_id"], name="delivery_by_event"),
+            # A tenant's deliveries of one type, newest first.
+            Index(fields=["tenant", "event_type", "id"], name="delivery_by_type"),
+            # Those of one status, newest first. What succeeded, nearly all, is found by walking `delivery_by_tenant`;
+            # leaving it out spares every record an index entry, as it does in the next two.
+            Index(fields=["tenant", "status", "id"], condition=~Q(status="succeeded"), name="delivery_by_status"),
+            # Those with one outcome, newest first; as above.
+            Index(
+                fields=["tenant", "last_outcome", "id"],
+                condition=~Q(last_outcome="succeeded") & Q(last_outcome__isnull=False),
+                name="delivery_by_outcome",
+            ),
+            # An endpoint's failed ones: its list, and what recover sends again.
+            Index(
+                fields=["endpoint", "id"],
+                condition=Q(status__in=["failed", "cancelled"]),
+                name="delivery_unsuccessful",
+            ),
             # FIFO: the successor of an ordering key's head.
             Index(
                 fields=["endpoint", "ordering_key", "sequence"],
@@ -392,3 +421,61 @@ class SweepState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.repaired_at}"
+
+
+class Job(TenantOwned):
+    """Many events to one endpoint again, in the background. Its place is written with each batch of its work."""
+
+    class Kind(models.TextChoices):
+        RECOVER = "recover", _("recover what failed")
+        REPLAY = "replay", _("replay")
+
+    class Status(models.TextChoices):
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        CANCELLED = "cancelled", _("cancelled")
+        FAILED = "failed", _("failed")
+
+    class Only(models.TextChoices):
+        MISSING = "missing", _("what it never got")
+        FAILED = "failed", _("what failed")
+        ALL = "all", _("everything")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    only = models.CharField(max_length=8, choices=Only.choices)
+    event_types = ArrayField(models.CharField(max_length=130), null=True)
+    """Patterns. Empty: every type."""
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.RUNNING)
+    error = models.CharField(max_length=32, blank=True, default="")
+    """Why it failed: a code."""
+    total = models.PositiveIntegerField(null=True)
+    """Deliveries that it will make. Empty until they are counted."""
+    done = models.PositiveIntegerField(default=0)
+    """Deliveries that it made."""
+    cursor = models.UUIDField(null=True)
+    """Key of the last event or delivery that it looked at."""
+    heartbeat_at = models.DateTimeField(db_default=Now(), editable=False)
+    """When somebody last worked on it. Written at least every few seconds, so an old one says: its worker is gone."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint"], condition=Q(status="running"), name="job_one_running_per_endpoint"
+            ),
+        ]
+        indexes = [
+            # A tenant's jobs, newest first.
+            Index(fields=["tenant", "id"], name="job_by_tenant"),
+            # Those whose worker is gone.
+            Index(fields=["heartbeat_at"], condition=Q(status="running"), name="job_running"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
