@@ -42,3 +42,8 @@ class DeliveriesConfig(AppConfig):
     def ready(self) -> None:
         post_migrate.connect(make_partitions, sender=self)
         post_migrate.connect(make_schedule, sender=self)
+        # Models are ready only now.
+        from deliveries.services.tenants import follow_status  # noqa: PLC0415
+        from tenants.services.tenants import after_status_change  # noqa: PLC0415
+
+        after_status_change.append(follow_status)

@@ -393,14 +393,18 @@ class Filter:
             return False
 
     def why(self, scope: Scope) -> str:
-        """The verdict in one sentence, for explain and for trying out."""
+        """The verdict in one sentence, for explain."""
+        return self.judge(scope)[1]
+
+    def judge(self, scope: Scope) -> tuple[bool, str]:
+        """The verdict, and the sentence that says why."""
         try:
             result = self.program.run(scope)
         except _Refused as refused:
-            return f"The filter {self.text} is false: {refused}."
+            return False, f"The filter {self.text} is false: {refused}."
         if isinstance(result, bool):
-            return f"The filter {self.text} is {'true' if result else 'false'} for this event."
-        return f"The filter {self.text} is false: its result is neither true nor false."
+            return result, f"The filter {self.text} is {'true' if result else 'false'} for this event."
+        return False, f"The filter {self.text} is false: its result is neither true nor false."
 
 
 @lru_cache(maxsize=4096)

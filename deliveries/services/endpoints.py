@@ -1,0 +1,470 @@
+"""Making, changing, stopping and ending endpoints. Called by the API, the portal, the admin and the dispatcher.
+
+Every change runs in one transaction: raise the tenant's settings version (its row's lock puts the changes of a tenant in
+a line, so limits hold), change, keep a snapshot for explain, write the audit entry. Lanes are woken after the commit.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Prefetch, QuerySet
+from django.db.models.functions import Now
+
+from deliveries import validation
+from deliveries.models import Endpoint, EndpointSecret, Lane, Subscription, default_success_statuses
+from deliveries.pipeline.address_guard import AddressGuard
+from deliveries.pipeline.wake import wake
+from deliveries.sealed import open_headers, seal_headers
+from deliveries.services import secrets, subscriptions
+from deliveries.services.snapshots import keep_snapshot
+from deliveries.validation import Collector, Invalid
+from tenants import access, ids
+from tenants.models import Tenant
+from tenants.services import audit
+from tenants.services.audit import PLATFORM, Actor
+from tenants.services.versions import raise_settings_version
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "uid": None,
+    "description": "",
+    "status": Endpoint.Status.ENABLED,
+    "channels": None,
+    "method": Endpoint.Method.POST,
+    "format": Endpoint.Format.STANDARD,
+    "headers": {},
+    "signature_scheme": Endpoint.SignatureScheme.HMAC_SHA256,
+    "timeout_seconds": 15,
+    "rate_limit": None,
+    "max_in_flight": 10,
+    "ordering": Endpoint.Ordering.NONE,
+    "retry_schedule": None,
+    "metadata": {},
+}
+"""What null resets to. Beside them: `event_types` to all of the catalogue, `success_statuses` to 2xx."""
+
+EVERYTHING: Final = ["*"]
+
+
+class EndpointLimitReached(Exception):
+    """The tenant has as many endpoints as were agreed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"The tenant may have {limit} endpoints.")
+
+
+class UidTaken(Exception):
+    """Another endpoint of the tenant has this uid."""
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def url(value: object) -> str:
+    """What `validation.url` takes, by the guard of the settings, and not the platform's own public host."""
+    guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
+    cleaned = validation.url(value, guard)
+    if settings.WEBHOOKS_PUBLIC_URL and _host(cleaned) == _host(settings.WEBHOOKS_PUBLIC_URL):
+        raise Invalid("own_host", "Must not be the platform itself: events would go in circles.")
+    return cleaned
+
+
+def _host(text: str) -> str:
+    return text.partition("://")[2].partition("/")[0].partition("?")[0].lower()
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def endpoints_of(tenant: Tenant) -> "QuerySet[Endpoint]":
+    """Those that were not deleted, with their subscriptions, the oldest first."""
+    rows: QuerySet[Endpoint] = Endpoint.objects.for_tenant(tenant).filter(deleted_at__isnull=True)
+    own = Subscription.objects.for_tenant(tenant).order_by("id")
+    return rows.prefetch_related(Prefetch("subscriptions", queryset=own))
+
+
+def get_endpoint(*, tenant: Tenant, reference: str) -> Endpoint:
+    """By id or uid. Raises access.NotFound, without a query for what is neither."""
+    rows = endpoints_of(tenant)
+    if reference.startswith(f"{ids.ENDPOINT}_"):
+        try:
+            endpoint = rows.filter(id=ids.from_text(ids.ENDPOINT, reference)).first()
+        except ids.InvalidId:
+            raise access.NotFound from None
+    else:
+        endpoint = rows.filter(uid=reference).first() if is_uid(reference) else None
+    if endpoint is None:
+        raise access.NotFound
+    return endpoint
+
+
+def is_uid(text: str) -> bool:
+    try:
+        validation.uid(text)
+    except Invalid:
+        return False
+    return True
+
+
+# --- making and changing ----------------------------------------------------------------------------------------------
+
+
+def create_endpoint(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    url: str,
+    secret: bytes | None = None,
+    event_types: Sequence[str] | None = None,
+    **fields: Any,
+) -> Endpoint:
+    """Enabled at once. Raises EndpointLimitReached, SubscriptionLimitReached, UidTaken, InvalidContent."""
+    with transaction.atomic():
+        version = raise_settings_version(tenant.id)
+        return _create(
+            actor=actor,
+            tenant=tenant,
+            version=version,
+            url=url,
+            secret=secret,
+            event_types=event_types,
+            fields=fields,
+        )
+
+
+def _create(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    version: int,
+    url: str,
+    secret: bytes | None,
+    event_types: Sequence[str] | None,
+    fields: dict[str, Any],
+) -> Endpoint:
+    # As it is under the lock: the caller's may be older than a change of limits or status.
+    tenant = Tenant.objects.get(id=tenant.id)
+    if tenant.deleted_at is not None:
+        raise access.NotFound
+    limit = tenant.effective_limits["endpoints"]
+    if limit is not None and endpoints_of(tenant).count() >= limit:
+        raise EndpointLimitReached(limit)
+    endpoint = Endpoint(id=ids.new_id(), tenant=tenant, url=url, version=version)
+    _apply(endpoint, fields, is_merging=False)
+    _check_uid(endpoint)
+    endpoint.save(force_insert=True)
+    Lane.objects.for_tenant(tenant).bulk_create(
+        [Lane(endpoint=endpoint, tenant=tenant, is_paused=tenant.status == Tenant.Status.SUSPENDED)]
+    )
+    secrets.make_secret(endpoint, secret=secret)
+    subscriptions.set_patterns(
+        tenant=tenant, endpoint=endpoint, patterns=EVERYTHING if event_types is None else event_types
+    )
+    return _done(actor, endpoint, version=version, action="endpoint.created", before={})
+
+
+def update_endpoint(
+    *,
+    actor: Actor,
+    endpoint: Endpoint,
+    is_merging: bool = True,
+    secret: bytes | None = None,
+    **fields: Any,
+) -> Endpoint:
+    """Change what is given; None resets to the default. `is_merging`: headers and metadata merge key by key.
+
+    `secret` is only compared: a new one is for `rotate_secret`.
+    Raises access.NotFound (deleted meanwhile), SubscriptionLimitReached, UidTaken, SecretLimitReached, InvalidContent.
+    """
+    with transaction.atomic():
+        version = raise_settings_version(endpoint.tenant_id)
+        row = _under_lock(endpoint)
+        return _update(
+            actor=actor, row=row, version=version, is_merging=is_merging, secret=secret, fields=fields
+        )
+
+
+def _update(
+    *,
+    actor: Actor,
+    row: Endpoint,
+    version: int,
+    is_merging: bool,
+    secret: bytes | None,
+    fields: dict[str, Any],
+) -> Endpoint:
+    before = facts(row)
+    if secret is not None and not secrets.is_current(row, secret=secret):
+        _refuse("secret", "not_changeable", "The secret of an endpoint is changed by secret/rotate.")
+    has_patterns = "event_types" in fields
+    patterns = fields.pop("event_types", None)
+    if "url" in fields:
+        row.url = fields.pop("url")
+    _apply(row, fields, is_merging=is_merging)
+    _check_uid(row)
+    row.version = version
+    row.updated_at = Now()
+    row.save(update_fields=[*_COLUMNS, "version", "updated_at"])
+    if row.signature_scheme != before["signature_scheme"]:
+        # Both sign for a while, so that the receiver can change over.
+        secrets.add_secret(row, secret=None, overlap=secrets.DEFAULT_OVERLAP)
+    if has_patterns:
+        subscriptions.set_patterns(
+            tenant=row.tenant, endpoint=row, patterns=EVERYTHING if patterns is None else patterns
+        )
+    return _done(actor, row, version=version, action="endpoint.changed", before=before)
+
+
+def put_endpoint(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    uid: str,
+    url: str,
+    secret: bytes | None = None,
+    event_types: Sequence[str] | None = None,
+    has_event_types: bool = False,
+    **fields: Any,
+) -> tuple[Endpoint, bool]:
+    """The endpoint with this uid, made or changed, and whether it was made. Raises as the two above."""
+    with transaction.atomic():
+        version = raise_settings_version(tenant.id)
+        row = endpoints_of(tenant).filter(uid=uid).select_related("tenant").first()
+        if row is None:
+            made = _create(
+                actor=actor,
+                tenant=tenant,
+                version=version,
+                url=url,
+                secret=secret,
+                event_types=event_types,
+                fields={**fields, "uid": uid},
+            )
+            return made, True
+        changed: dict[str, Any] = {**fields, "url": url}
+        if has_event_types:
+            changed["event_types"] = event_types
+        return _update(
+            actor=actor, row=row, version=version, is_merging=False, secret=secret, fields=changed
+        ), False
+
+
+def delete_endpoint(*, actor: Actor, endpoint: Endpoint) -> None:
+    """Soft: it is gone for clients, what is pending ends as cancelled, history still names it. Its secrets go.
+
+    Raises access.NotFound.
+    """
+    with transaction.atomic():
+        version = raise_settings_version(endpoint.tenant_id)
+        row = _under_lock(endpoint)
+        row.deleted_at = Now()
+        row.version = version
+        row.sensitive_headers_encrypted = None
+        row.save(update_fields=["deleted_at", "version", "sensitive_headers_encrypted"])
+        row.refresh_from_db(fields=["deleted_at"])
+        EndpointSecret.objects.for_tenant(row.tenant_id).filter(endpoint=row).delete()
+        keep_snapshot(row, version=version)
+        audit.record(
+            actor=actor,
+            tenant=row.tenant_id,
+            action="endpoint.deleted",
+            target=ids.to_text(ids.ENDPOINT, row.id),
+            before=facts(row),
+        )
+        _wake(row.id)
+
+
+# --- stopping and starting --------------------------------------------------------------------------------------------
+
+
+def enable_endpoint(*, actor: Actor, endpoint: Endpoint) -> Endpoint:
+    """Starts afresh: what was cancelled stays so, recover and replay send it. Raises access.NotFound."""
+    return _switch(actor=actor, endpoint=endpoint, status=Endpoint.Status.ENABLED, reason=None)
+
+
+def disable_endpoint(
+    *,
+    actor: Actor,
+    endpoint: Endpoint,
+    reason: Endpoint.DisabledReason = Endpoint.DisabledReason.MANUAL,
+) -> Endpoint:
+    """What is pending ends as cancelled; events published meanwhile make nothing. Raises access.NotFound."""
+    return _switch(actor=actor, endpoint=endpoint, status=Endpoint.Status.DISABLED, reason=reason)
+
+
+def disable_gone(*, endpoint_id: UUID) -> None:
+    """The receiver answered 410: it wants no more. Called by the dispatcher; nothing to do if it is stopped already."""
+    endpoint = Endpoint.unscoped.filter(id=endpoint_id, deleted_at__isnull=True).first()
+    if endpoint is not None and endpoint.status == Endpoint.Status.ENABLED:
+        try:
+            disable_endpoint(actor=PLATFORM, endpoint=endpoint, reason=Endpoint.DisabledReason.GONE)
+        except access.NotFound:
+            return
+
+
+def _switch(
+    *, actor: Actor, endpoint: Endpoint, status: Endpoint.Status, reason: Endpoint.DisabledReason | None
+) -> Endpoint:
+    with transaction.atomic():
+        version = raise_settings_version(endpoint.tenant_id)
+        row = _under_lock(endpoint)
+        if row.status == status:
+            # Nothing to do, and the reason for which it was disabled first stands.
+            return row
+        before = facts(row)
+        row.status = status
+        row.disabled_reason = reason
+        row.version = version
+        row.updated_at = Now()
+        row.save(update_fields=["status", "disabled_reason", "version", "updated_at"])
+        action = "endpoint.enabled" if reason is None else "endpoint.disabled"
+        return _done(actor, row, version=version, action=action, before=before)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+_COLUMNS: Final = (
+    "url",
+    "uid",
+    "description",
+    "status",
+    "disabled_reason",
+    "channels",
+    "method",
+    "format",
+    "headers",
+    "sensitive_headers",
+    "sensitive_headers_encrypted",
+    "signature_scheme",
+    "success_statuses",
+    "timeout_seconds",
+    "rate_limit",
+    "max_in_flight",
+    "ordering",
+    "retry_schedule",
+    "metadata",
+)
+
+
+def _under_lock(endpoint: Endpoint) -> Endpoint:
+    """The row as it is now that the tenant's version is locked. Raises access.NotFound."""
+    row = endpoints_of(endpoint.tenant).filter(id=endpoint.id).select_related("tenant").first()
+    if row is None:
+        raise access.NotFound
+    return row
+
+
+def _apply(endpoint: Endpoint, fields: dict[str, Any], *, is_merging: bool) -> None:
+    """Raises InvalidContent for what merging made too large."""
+    wrong = Collector()
+    for name, value in fields.items():
+        match name:
+            case "headers":
+                _apply_headers(endpoint, value, is_merging=is_merging, wrong=wrong)
+            case "metadata":
+                old = endpoint.metadata if is_merging and value is not None else {}
+                merged = {key: entry for key, entry in (old | (value or {})).items() if entry is not None}
+                wrong.check("metadata", validation.metadata, merged)
+                endpoint.metadata = merged
+            case "status":
+                _apply_status(endpoint, DEFAULTS["status"] if value is None else value)
+            case "success_statuses":
+                endpoint.success_statuses = default_success_statuses() if value is None else value
+            case _:
+                assert name in DEFAULTS, name
+                setattr(endpoint, name, DEFAULTS[name] if value is None else value)
+    wrong.done()
+
+
+def _apply_status(endpoint: Endpoint, status: str) -> None:
+    if endpoint.status != status:
+        endpoint.status = status
+        is_enabled = status == Endpoint.Status.ENABLED
+        endpoint.disabled_reason = None if is_enabled else Endpoint.DisabledReason.MANUAL
+
+
+def _apply_headers(
+    endpoint: Endpoint, changes: dict[str, str | None] | None, *, is_merging: bool, wrong: Collector
+) -> None:
+    """Names that differ in case alone are the same header. Sensitive ones are kept encrypted."""
+    old = all_headers(endpoint) if is_merging and changes is not None else {}
+    changes = changes or {}
+    replaced = {name.lower() for name in changes}
+    merged = {name: value for name, value in old.items() if name.lower() not in replaced}
+    merged |= {name: value for name, value in changes.items() if value is not None}
+    if len(merged) > validation.MAX_HEADERS:
+        wrong.add("headers", "too_long", f"Must have at most {validation.MAX_HEADERS} headers.")
+        return
+    sensitive = {name: value for name, value in merged.items() if validation.is_sensitive_header(name)}
+    endpoint.headers = {name: value for name, value in merged.items() if name not in sensitive}
+    endpoint.sensitive_headers = sorted(sensitive)
+    endpoint.sensitive_headers_encrypted = (
+        seal_headers(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id, headers=sensitive)
+        if sensitive
+        else None
+    )
+
+
+def all_headers(endpoint: Endpoint) -> dict[str, str]:
+    """Sensitive ones decrypted."""
+    headers: dict[str, str] = dict(endpoint.headers)
+    if endpoint.sensitive_headers_encrypted is not None:
+        headers |= open_headers(
+            tenant_id=endpoint.tenant_id,
+            endpoint_id=endpoint.id,
+            sealed=bytes(endpoint.sensitive_headers_encrypted),
+        )
+    return headers
+
+
+def _check_uid(endpoint: Endpoint) -> None:
+    """Under the tenant's lock, so nobody takes it in between; the unique constraint stands behind it."""
+    if endpoint.uid is None:
+        return
+    others = Endpoint.objects.for_tenant(endpoint.tenant_id).filter(uid=endpoint.uid, deleted_at__isnull=True)
+    if others.exclude(id=endpoint.id).exists():
+        raise UidTaken
+
+
+def _refuse(field: str, code: str, message: str) -> None:
+    wrong = Collector()
+    wrong.add(field, code, message)
+    wrong.done()
+
+
+def _done(actor: Actor, endpoint: Endpoint, *, version: int, action: str, before: dict[str, Any]) -> Endpoint:
+    """The end of every change: the row as it now is, its snapshot, the audit entry, the wake."""
+    row = endpoints_of(endpoint.tenant).select_related("tenant").get(id=endpoint.id)
+    keep_snapshot(row, version=version)
+    old, new = audit.changes(before, facts(row))
+    audit.record(
+        actor=actor,
+        tenant=row.tenant_id,
+        action=action,
+        target=ids.to_text(ids.ENDPOINT, row.id),
+        before=old or None,
+        after=new or None,
+    )
+    if before:
+        _wake(row.id)
+    return row
+
+
+def facts(endpoint: Endpoint) -> dict[str, Any]:
+    """For the audit log: settings, without the values of sensitive headers and without credentials in the URL."""
+    found = {name: getattr(endpoint, name) for name in _COLUMNS if name != "sensitive_headers_encrypted"}
+    found["url"] = validation.mask_url(endpoint.url)
+    found["event_types"] = patterns_of(endpoint)
+    return found
+
+
+def patterns_of(endpoint: Endpoint) -> list[str]:
+    """The shorthand `event_types`: each pattern once, in the order of the subscriptions."""
+    return list(dict.fromkeys(each.event_type for each in endpoint.subscriptions.all()))
+
+
+def _wake(endpoint_id: UUID) -> None:
+    transaction.on_commit(lambda: wake([(endpoint_id, None)]))

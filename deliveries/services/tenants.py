@@ -1,0 +1,40 @@
+"""What a tenant's suspension, return or end means for its lanes. Called by `tenants/services/tenants.py`, which knows
+no lanes: `apps.py` adds it to the list of those who want to hear.
+"""
+
+from django.db import connection, transaction
+
+from deliveries.pipeline.wake import wake
+from tenants.models import Tenant
+
+# Lanes in key order, as every statement that locks several. An endpoint's own pause outlasts its tenant's.
+PAUSE = """
+WITH l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id IN (SELECT id FROM deliveries_endpoint WHERE tenant_id = %s)
+    ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane SET is_paused = %s OR endpoint.is_paused
+FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
+WHERE lane.endpoint_id = l.endpoint_id
+RETURNING lane.endpoint_id
+"""
+
+
+def follow_status(tenant: Tenant) -> None:
+    """Hold its lanes, let them go on, or, of a deleted tenant, let their holders end what is pending.
+
+    Inside the transaction of the change, which has raised the settings version.
+    """
+    is_deleted = tenant.deleted_at is not None
+    is_held = tenant.status == Tenant.Status.SUSPENDED and not is_deleted
+    with connection.cursor() as cursor:
+        if is_deleted:
+            # A dispatcher reads an endpoint again, and sees whose it was, when its version changed.
+            cursor.execute(
+                "UPDATE deliveries_endpoint SET version = %s WHERE tenant_id = %s",
+                [tenant.settings_version, tenant.id],
+            )
+        cursor.execute(PAUSE, [tenant.id, is_held])
+        lanes = [(row[0], None) for row in cursor.fetchall()]
+    if not is_held:
+        transaction.on_commit(lambda: wake(lanes))
