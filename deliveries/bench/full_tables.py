@@ -41,7 +41,7 @@ INSERT INTO deliveries_attempt SELECT (copy).* FROM (
 """
 
 ON_ENDPOINTS = (
-    "jsonb_build_object('endpoint_id', (%(endpoints)s::uuid[])[1 + g % cardinality(%(endpoints)s::uuid[])])"
+    "jsonb_build_object('endpoint_id', (%(endpoints)s::uuid[])[1 + g %% cardinality(%(endpoints)s::uuid[])])"
 )
 
 ON_HELD_LANE = (

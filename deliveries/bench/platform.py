@@ -97,6 +97,8 @@ class Platform:
         return memory_mb(self.services["dispatch"].family(), peak=peak)
 
     def stop(self) -> None:
-        for name in ("beat", "web", "worker", "dispatch"):
-            if name in self.services:
-                self.services.pop(name).stop(grace_seconds=GRACE_SECONDS)
+        for service in self.services.values():
+            service.process.terminate()
+        for service in self.services.values():
+            service.stop(grace_seconds=GRACE_SECONDS)
+        self.services.clear()
