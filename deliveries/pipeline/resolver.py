@@ -103,7 +103,8 @@ class Resolver:
             servers=list(servers) or None,
             timeout=_TRY_SECONDS,
             tries=_TRIES,
-            lookups="fb",
+            # Not `lookups`: pycares 5.2 hands c-ares memory that is freed by then, and some channels then look up
+            # nothing. The system's default is the hosts file first, and name servers next.
             flags=pycares.ARES_FLAG_NOSEARCH,
         )
         self._descriptors: set[int] = set()
