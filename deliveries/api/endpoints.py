@@ -1,0 +1,408 @@
+"""Endpoints: `/tenants/{tenant}/endpoints`. Their secrets are in `secrets.py`, their subscriptions in `subscriptions.py`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from deliveries import validation
+from deliveries.models import Endpoint
+from deliveries.services import endpoints, secrets
+from deliveries.services.endpoints import EndpointLimitReached, UidTaken
+from deliveries.services.secrets import SecretLimitReached
+from deliveries.services.subscriptions import SubscriptionLimitReached
+from tenants import access, ids
+from tenants.api import fields, problems
+from tenants.api.fields import Field, Input, NoBody, Output, Shown
+from tenants.api.idempotency import idempotent
+from tenants.api.pagination import page
+from tenants.api.query import PAGE
+from tenants.api.rendering import time_text
+from tenants.api.schema import example, page_of
+from tenants.api.views import TenantAPIView, created
+from tenants.models import ApiKey
+
+READ, WRITE = ApiKey.Scope.ENDPOINTS_READ, ApiKey.Scope.ENDPOINTS_WRITE
+
+ENDPOINT_ID = fields.id_text(ids.ENDPOINT)
+UID = fields.text(255, 1, pattern="^(?!ep_)(?!\\.{1,2}$)[A-Za-z0-9._:@-]+$")
+PATTERN = fields.text(128, 1)
+CHANNEL = fields.text(128, 1, pattern="^[A-Za-z0-9._:-]+$")
+STATUS: fields.AnySchema = {"type": "string", "enum": Endpoint.Status.values}
+SECRET = fields.text(200, pattern="^whsec_[A-Za-z0-9+/]+={0,2}$")
+METADATA: fields.AnySchema = {
+    "type": "object",
+    "maxProperties": validation.MAX_METADATA_KEYS,
+    "additionalProperties": fields.nullable(fields.text(validation.MAX_METADATA_VALUE_LENGTH)),
+}
+HEADERS: fields.AnySchema = {
+    "type": "object",
+    "maxProperties": validation.MAX_HEADERS,
+    "additionalProperties": fields.nullable(fields.text(validation.MAX_HEADER_VALUE_LENGTH, 1)),
+}
+
+EXAMPLE: dict[str, Any] = {
+    "id": "ep_01h455vb4pex5vsknk084sn02q",
+    "uid": "shop-17",
+    "url": "https://shop.example.com/webhooks",
+    "description": "Orders of shop 17",
+    "status": "enabled",
+    "disabled_reason": None,
+    "event_types": ["order.*", "invoice.paid"],
+    "channels": None,
+    "method": "POST",
+    "format": "standard",
+    "headers": {"X-Team": "a"},
+    "sensitive_headers": ["Authorization"],
+    "signature_scheme": "hmac-sha256",
+    "success_statuses": ["2xx"],
+    "timeout_seconds": 15,
+    "rate_limit": None,
+    "max_in_flight": 10,
+    "ordering": "none",
+    "retry_schedule": None,
+    "metadata": {},
+    "created_at": "2026-03-01T12:00:00.000000Z",
+    "updated_at": "2026-03-01T12:00:00.000000Z",
+}
+
+
+def _rule_of_url(value: object) -> str:
+    return endpoints.url(value)
+
+
+@example({"url": "https://shop.example.com/hooks", "event_types": ["order.*"], "headers": {"X-Team": None}})
+class EndpointChange(Input):
+    uid = Field(validation.uid, UID, help_text="A name of your own, unique in the tenant.")
+    url = Field(
+        _rule_of_url,
+        fields.text(validation.MAX_URL_LENGTH, 1),
+        nullable=False,
+        help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet.",
+    )
+    description = Field(validation.description, fields.text(2000))
+    status = Field(
+        lambda value: validation.choice(value, Endpoint.Status.values),
+        STATUS,
+        help_text="As `/enable` and `/disable` set it.",
+    )
+    event_types = Field(
+        validation.patterns,
+        fields.list_of(PATTERN, validation.MAX_PATTERNS),
+        help_text='Shorthand: one subscription per pattern. `[]`: none; null, or omitted at creation: `["*"]`.',
+    )
+    channels = Field(
+        validation.endpoint_channels,
+        fields.list_of(CHANNEL, validation.MAX_CHANNELS, 1),
+        help_text="Only events that carry one of them. null: all events.",
+    )
+    method = Field(
+        validation.method,
+        {"type": "string", "enum": list(validation.METHODS)},
+        help_text="GET carries the payload in the query string.",
+    )
+    format = Field(validation.format_, {"type": "string", "enum": list(validation.FORMATS)})
+    headers = Field(
+        validation.header_changes,
+        HEADERS,
+        help_text="PATCH merges by name; null removes one. Those that look like credentials are kept encrypted.",
+    )
+    signature_scheme = Field(
+        validation.signature_scheme, {"type": "string", "enum": list(validation.SIGNATURE_SCHEMES)}
+    )
+    success_statuses = Field(
+        validation.success_statuses,
+        fields.list_of(fields.text(3, 3, pattern="^[2-5](xx|[0-9]{2})$"), 20, 1),
+        help_text="Classes and codes that count as success.",
+    )
+    timeout_seconds = Field(
+        validation.timeout_seconds,
+        fields.whole_number(1, 30),
+        help_text="From connecting to the last byte read.",
+    )
+    rate_limit = Field(
+        validation.rate_limit,
+        {"type": "number", "minimum": 0.01, "maximum": 10_000},
+        help_text="Requests per second. null: none.",
+    )
+    max_in_flight = Field(
+        validation.max_in_flight, fields.whole_number(1, 1000), help_text="Requests at once."
+    )
+    ordering = Field(validation.ordering, {"type": "string", "enum": list(validation.ORDERINGS)})
+    retry_schedule = Field(
+        validation.retry_schedule,
+        fields.list_of(fields.whole_number(0, validation.MAX_RETRY_WAIT_SECONDS), validation.MAX_RETRIES),
+        help_text="Seconds to wait before each retry. `[]`: one attempt. null: the default schedule.",
+    )
+    metadata = Field(
+        validation.metadata_changes, METADATA, help_text="PATCH merges key by key; null removes one."
+    )
+
+
+@example(
+    {
+        "url": "https://shop.example.com/webhooks",
+        "uid": "shop-17",
+        "event_types": ["order.*", "invoice.paid"],
+        "headers": {"X-Team": "a", "Authorization": "Bearer s3cret"},
+    }
+)
+class EndpointIn(EndpointChange):
+    url = Field(
+        _rule_of_url,
+        fields.text(validation.MAX_URL_LENGTH, 1),
+        required=True,
+        help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet.",
+    )
+    secret = Field(
+        secrets.secret,
+        SECRET,
+        help_text="`whsec_` and the base64 of 24 to 64 bytes. Made when omitted; read it at `/secret`.",
+    )
+
+
+@example(EXAMPLE)
+class EndpointOut(Output):
+    id = Shown(ENDPOINT_ID)
+    uid = Shown(fields.nullable({"type": "string"}))
+    url = Shown({"type": "string"})
+    description = Shown({"type": "string"})
+    status = Shown(STATUS)
+    disabled_reason = Shown(fields.nullable({"type": "string", "enum": Endpoint.DisabledReason.values}))
+    event_types = Shown(fields.list_of({"type": "string"}), "The patterns of its subscriptions.")
+    channels = Shown(fields.nullable(fields.list_of({"type": "string"})))
+    method = Shown({"type": "string", "enum": list(validation.METHODS)})
+    format = Shown({"type": "string", "enum": list(validation.FORMATS)})
+    headers = Shown(fields.TEXTS, "The readable ones.")
+    sensitive_headers = Shown(fields.list_of({"type": "string"}), "Names only.")
+    signature_scheme = Shown({"type": "string", "enum": list(validation.SIGNATURE_SCHEMES)})
+    success_statuses = Shown(fields.list_of({"type": "string"}))
+    timeout_seconds = Shown({"type": "integer"})
+    rate_limit = Shown(fields.nullable({"type": "number"}))
+    max_in_flight = Shown({"type": "integer"})
+    ordering = Shown({"type": "string", "enum": list(validation.ORDERINGS)})
+    retry_schedule = Shown(fields.nullable(fields.list_of({"type": "integer"})))
+    metadata = Shown(fields.TEXTS)
+    created_at = Shown(fields.TIME)
+    updated_at = Shown(fields.TIME)
+
+
+def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
+    """Needs the subscriptions prefetched, as the services give it."""
+    return {
+        "id": ids.to_text(ids.ENDPOINT, endpoint.id),
+        "uid": endpoint.uid,
+        "url": endpoint.url,
+        "description": endpoint.description,
+        "status": endpoint.status,
+        "disabled_reason": endpoint.disabled_reason,
+        "event_types": endpoints.patterns_of(endpoint),
+        "channels": endpoint.channels,
+        "method": endpoint.method,
+        "format": endpoint.format,
+        "headers": endpoint.headers,
+        "sensitive_headers": endpoint.sensitive_headers,
+        "signature_scheme": endpoint.signature_scheme,
+        "success_statuses": endpoint.success_statuses,
+        "timeout_seconds": endpoint.timeout_seconds,
+        "rate_limit": endpoint.rate_limit,
+        "max_in_flight": endpoint.max_in_flight,
+        "ordering": endpoint.ordering,
+        "retry_schedule": endpoint.retry_schedule,
+        "metadata": endpoint.metadata,
+        "created_at": time_text(endpoint.created_at),
+        "updated_at": time_text(endpoint.updated_at),
+    }
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+class EndpointAPIView(TenantAPIView):
+    """Below `/tenants/{tenant}/endpoints/{endpoint}`."""
+
+    endpoint: Endpoint
+
+    def locate(self, **kwargs: Any) -> None:
+        super().locate(**kwargs)
+        self.endpoint = endpoints.get_endpoint(tenant=self.tenant, reference=kwargs["endpoint"])
+        # The row that was found already, instead of a query for it.
+        self.endpoint.tenant = self.tenant
+
+
+class EndpointsView(TenantAPIView):
+    scopes = {"GET": READ, "POST": WRITE}
+    parameters = {"GET": PAGE}
+
+    @extend_schema(
+        operation_id="list_endpoints",
+        summary="List endpoints",
+        tags=["Endpoints"],
+        responses={200: page_of(EndpointOut)},
+    )
+    def get(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Newest first."""
+        return page(self.query, endpoints.endpoints_of(self.tenant), serialize=endpoint_json)
+
+    @extend_schema(
+        operation_id="create_endpoint",
+        summary="Create an endpoint",
+        tags=["Endpoints"],
+        request=EndpointIn,
+        responses={201: EndpointOut},
+    )
+    @idempotent()
+    def post(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """`409 uid_taken`, and `409 limit_reached` over the tenant's limits."""
+        given = EndpointIn.read(request)
+        with refusing():
+            endpoint = endpoints.create_endpoint(actor=self.actor, tenant=self.tenant, **given)
+        return created(endpoint_json(endpoint), location_of(endpoint))
+
+
+class EndpointView(TenantAPIView):
+    scopes = {"GET": READ, "PATCH": WRITE, "PUT": WRITE, "DELETE": WRITE}
+
+    endpoint: Endpoint | None = None
+
+    def locate(self, **kwargs: Any) -> None:
+        super().locate(**kwargs)
+        try:
+            self.endpoint = endpoints.get_endpoint(tenant=self.tenant, reference=kwargs["endpoint"])
+        except access.NotFound:
+            # PUT on a uid that nobody has makes the endpoint.
+            if self.request.method != "PUT" or not endpoints.is_uid(kwargs["endpoint"]):
+                raise
+        else:
+            self.endpoint.tenant = self.tenant
+
+    @extend_schema(
+        operation_id="get_endpoint",
+        summary="Get an endpoint",
+        tags=["Endpoints"],
+        responses={200: EndpointOut},
+    )
+    def get(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        assert self.endpoint is not None
+        return Response(endpoint_json(self.endpoint))
+
+    @extend_schema(
+        operation_id="update_endpoint",
+        summary="Change an endpoint",
+        tags=["Endpoints"],
+        request=EndpointChange,
+        responses={200: EndpointOut},
+    )
+    def patch(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """What is absent stays, null clears or resets to the default, a value sets. `event_types` adds patterns that are
+        missing, removes subscriptions whose pattern is not listed, and leaves the others as they are.
+        Holds for every event published after the reply, and every attempt begun after it."""
+        given = EndpointChange.read(request, is_partial=True)
+        assert self.endpoint is not None
+        with refusing():
+            changed = endpoints.update_endpoint(actor=self.actor, endpoint=self.endpoint, **given)
+        return Response(endpoint_json(changed))
+
+    @extend_schema(
+        operation_id="put_endpoint",
+        summary="Create or change the endpoint with this uid",
+        tags=["Endpoints"],
+        request=EndpointIn,
+        responses={200: EndpointOut, 201: EndpointOut},
+    )
+    def put(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """What is absent stays as it is; `headers` and `metadata` are replaced. `secret` counts at creation alone."""
+        given = EndpointIn.read(request)
+        if endpoint.startswith(f"{ids.ENDPOINT}_"):
+            assert self.endpoint is not None
+            with refusing():
+                changed = endpoints.update_endpoint(
+                    actor=self.actor, endpoint=self.endpoint, is_merging=False, **given
+                )
+            return Response(endpoint_json(changed))
+        if given.pop("uid", endpoint) != endpoint:
+            raise problems.invalid([("uid", "mismatch", "Must be the uid in the path, or be left out.")])
+        with refusing():
+            row, is_new = endpoints.put_endpoint(
+                actor=self.actor,
+                tenant=self.tenant,
+                uid=endpoint,
+                has_event_types="event_types" in given,
+                **given,
+            )
+        data = endpoint_json(row)
+        return created(data, location_of(row)) if is_new else Response(data)
+
+    @extend_schema(
+        operation_id="delete_endpoint",
+        summary="Delete an endpoint",
+        tags=["Endpoints"],
+        responses={204: OpenApiResponse(description="Deleted.")},
+    )
+    def delete(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """What is pending ends as `cancelled` (`endpoint_deleted`). Deliveries and explain still name it."""
+        assert self.endpoint is not None
+        endpoints.delete_endpoint(actor=self.actor, endpoint=self.endpoint)
+        return Response(status=204)
+
+
+class EnableView(EndpointAPIView):
+    scopes = {"POST": WRITE}
+
+    @extend_schema(
+        operation_id="enable_endpoint",
+        summary="Enable an endpoint",
+        tags=["Endpoints"],
+        request=None,
+        responses={200: EndpointOut},
+    )
+    @idempotent()
+    def post(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """It starts afresh; `recover` and `replay` send what was missed."""
+        NoBody.read(request)
+        changed = endpoints.enable_endpoint(actor=self.actor, endpoint=self.endpoint)
+        return Response(endpoint_json(changed))
+
+
+class DisableView(EndpointAPIView):
+    scopes = {"POST": WRITE}
+
+    @extend_schema(
+        operation_id="disable_endpoint",
+        summary="Disable an endpoint",
+        tags=["Endpoints"],
+        request=None,
+        responses={200: EndpointOut},
+    )
+    @idempotent()
+    def post(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """What is pending ends as `cancelled` (`endpoint_disabled`); events published meanwhile make no delivery."""
+        NoBody.read(request)
+        changed = endpoints.disable_endpoint(actor=self.actor, endpoint=self.endpoint)
+        return Response(endpoint_json(changed))
+
+
+def location_of(endpoint: Endpoint) -> str:
+    tenant = ids.to_text(ids.TENANT, endpoint.tenant_id)
+    return f"/api/v1/tenants/{tenant}/endpoints/{ids.to_text(ids.ENDPOINT, endpoint.id)}"
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """The services' named errors as problems."""
+    try:
+        yield
+    except EndpointLimitReached as error:
+        raise problems.limit_reached("endpoints", error.limit) from None
+    except SubscriptionLimitReached as error:
+        raise problems.limit_reached("subscriptions_per_endpoint", error.limit) from None
+    except UidTaken:
+        raise problems.conflict("uid_taken", "Another endpoint of the tenant has this uid.") from None
+    except SecretLimitReached:
+        raise problems.conflict(
+            "secret_limit_reached",
+            f"At most {secrets.MAX_LIVE} secrets may be live: wait for an overlap to end, or rotate with overlap_seconds 0.",
+        ) from None
