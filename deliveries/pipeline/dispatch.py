@@ -74,6 +74,9 @@ DRAIN_SECONDS = 25.0
 BATCH_RESULTS = 256
 """Results that are recorded at once even if the last batch was recorded a moment ago."""
 
+MOST_A_BATCH = 512
+"""Results in one transaction: more only makes a lane that is done wait for them."""
+
 BATCH_SECONDS = 0.01
 """How long a result waits for others."""
 
@@ -83,6 +86,13 @@ MOST_UNRECORDED = 4_096
 MOST_UNRECORDED_BYTES = 24 * 1024 * 1024
 
 LANES_A_ROUND = 512
+"""Lanes taken at a time, at most."""
+
+FEWEST_LANES_A_ROUND = 32
+
+ROUND_SECONDS = 0.015
+"""How long a round should take. Whoever comes meanwhile waits for its end: of lanes, only so many are taken and given
+back at a time that it keeps to that."""
 
 CHECK_SECONDS = 2.0
 """Between looks at what people changed about the lanes that are held. Five are promised."""
@@ -160,6 +170,7 @@ class Dispatcher:
         self.others_wait = False
         """The last take brought all it asked for: lanes give way after their turn."""
         self.next_take = 0.0
+        self.lanes_a_round = 128
         self.next_check = 0.0
         self.next_stop_look = 0.0
         self.next_patrol = 0.0
@@ -418,8 +429,12 @@ class Dispatcher:
         )
         if not is_due:
             return
-        batch, batch_lanes, gone = self.results[:1024], self.result_lanes[:1024], self.gone
-        self.results, self.result_lanes, self.gone = self.results[1024:], self.result_lanes[1024:], set()
+        batch, batch_lanes, gone = self.results[:MOST_A_BATCH], self.result_lanes[:MOST_A_BATCH], self.gone
+        self.results, self.result_lanes, self.gone = (
+            self.results[MOST_A_BATCH:],
+            self.result_lanes[MOST_A_BATCH:],
+            set(),
+        )
 
         def job(connection: Connection, is_repeat: bool) -> None:
             record(connection, batch, is_retry=is_repeat)
@@ -470,6 +485,11 @@ class Dispatcher:
                 case Need.NOTHING:
                     pass
         self.attention.clear()
+        if len(releasing) > self.lanes_a_round:
+            # Those of the smallest tenants first; the others in the next rounds.
+            releasing.sort(key=lambda lane: lane.share.lanes)
+            self.attention.update(releasing[self.lanes_a_round :])
+            releasing = releasing[: self.lanes_a_round]
         if not is_patrol:
             waiting.clear()
         if not (is_taking or is_checking or releasing or loading or clearing or waiting or self.hungry):
@@ -485,7 +505,7 @@ class Dispatcher:
             held=[
                 key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()
             ],
-            take=min(LANES_A_ROUND, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
+            take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
             full_tenants=book.full_tenants() if is_taking else [],
             after_tenant=self.after_tenant,
             look_for_woken=waiting,
@@ -493,6 +513,7 @@ class Dispatcher:
             fetch=self._missing(),
             fetch_bytes=room,
             free_loads=book.free_loads(),
+            began=now,
         )
         if is_patrol:
             self.next_patrol = now + PATROL_SECONDS
@@ -552,10 +573,19 @@ class Dispatcher:
                     missing[owed.event_id] = owed.size
         return list(missing.items())
 
+    def _adapt(self, plan: Round, seconds: float) -> None:
+        """As many lanes a round as it can do in its time."""
+        if seconds > 1.3 * ROUND_SECONDS:
+            touched = max(len(plan.release), len(plan.taken), len(plan.wanted))
+            self.lanes_a_round = max(FEWEST_LANES_A_ROUND, min(self.lanes_a_round, int(touched * 0.8)))
+        elif seconds < 0.8 * ROUND_SECONDS and max(len(plan.release), len(plan.taken)) >= self.lanes_a_round:
+            self.lanes_a_round = min(LANES_A_ROUND, int(self.lanes_a_round * 1.25))
+
     def _round_done(self, plan: Round) -> None:
         """Back in the loop: put what the round brought into the book."""
         now = time.monotonic()
         book = self.book
+        self._adapt(plan, now - plan.began)
         self.after_tenant = plan.after_tenant
         if plan.take:
             self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -132,11 +133,17 @@ def _config(
         header_lines=lines + [f"{name}: {value}" for name, value in sensitive.items()],
         masked_lines=lines + [f"{name}: {MASK}" for name in sensitive],
         keys=keys,
-        success=SuccessStatuses.parse(success_statuses).codes,
+        success=_success(tuple(success_statuses)),
         retry_schedule=None if retry_schedule is None else tuple(retry_schedule),
         max_in_flight=max_in_flight,
         broken=broken,
     )
+
+
+@lru_cache(maxsize=1000)
+def _success(entries: tuple[str, ...]) -> frozenset[int]:
+    """Shared by all endpoints that want the same: a set of a hundred numbers each would be most of what they weigh."""
+    return SuccessStatuses.parse(entries).codes
 
 
 def _cancel_reason(status: str, is_deleted: bool, is_tenant_deleted: bool) -> str | None:

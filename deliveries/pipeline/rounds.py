@@ -36,6 +36,8 @@ class Round:
     """Events whose payload is needed, with their sizes."""
     fetch_bytes: int
     free_loads: int
+    began: float
+    """time.monotonic()"""
     released: int = 0
     taken: list[lanes.Taken] = field(default_factory=list)
     configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
