@@ -3,9 +3,9 @@
 The other half of the one writer, beside `ingest`: the tenant of event and endpoint is compared in the statement itself.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -32,10 +32,11 @@ INSERT INTO deliveries_delivery (id, tenant_id, endpoint_id, event_id, event_typ
                                  preparation_error, size, created_at)
 SELECT u.id, e.tenant_id, endpoint.id, e.id, e.type, 'pending', %s, u.subscription_id,
        CASE WHEN endpoint.ordering = 'fifo' THEN COALESCE(e.ordering_key, '') END, e.sequence, 0, 0,
-       now(), u.body, u.error, COALESCE(octet_length(u.body), octet_length(e.data)), clock_timestamp()
+       now(), u.body, u.error, COALESCE(octet_length(u.body), octet_length(e.data)), %s
 FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::bytea[], %s::text[])
      AS u(id, event_id, endpoint_id, subscription_id, body, error)
 JOIN deliveries_event e ON e.id = u.event_id AND e.tenant_id = %s AND e.data IS NOT NULL
+     AND e.id >= %s AND e.id <= %s
 JOIN deliveries_endpoint endpoint ON endpoint.id = u.endpoint_id AND endpoint.tenant_id = %s
 RETURNING id
 """
@@ -48,12 +49,15 @@ def deliver_again(*, tenant_id: UUID, again: Sequence[Again], trigger: Delivery.
     """
     if not again:
         return []
-    minter = ids.Minter(time.time_ns() // 1000)
+    # Keys and `created_at` tell the same time: lists look for ranges of the one by the other.
+    at = datetime.now(UTC)
+    minter = ids.Minter(int(at.timestamp() * 1_000_000))
     with connection.cursor() as cursor:
         cursor.execute(
             INSERT,
             [
                 trigger.value,
+                at,
                 [minter.next() for _ in again],
                 [one.event_id for one in again],
                 [one.endpoint_id for one in again],
@@ -61,6 +65,8 @@ def deliver_again(*, tenant_id: UUID, again: Sequence[Again], trigger: Delivery.
                 [one.body for one in again],
                 [one.error for one in again],
                 tenant_id,
+                min(one.event_id for one in again),
+                max(one.event_id for one in again),
                 tenant_id,
             ],
         )

@@ -206,7 +206,7 @@ def load_settings(connection: psycopg.Connection[Row], tenant_id: bytes) -> Tena
     endpoints: dict[str, Any] = {}
     for endpoint_id, channels, ordering, *subscription in subscriptions:
         endpoints[endpoint_id] = (channels, ordering)
-        routes.setdefault(endpoint_id, []).append(_route(*subscription))
+        routes.setdefault(endpoint_id, []).append(compile_route(*subscription))
     for endpoint_id, (channels, ordering) in endpoints.items():
         settings.receivers.append(
             Receiver(
@@ -229,7 +229,7 @@ def _schema(schema: Any) -> CompiledSchema | None:
         return None
 
 
-def _route(
+def compile_route(
     subscription_id: str, pattern: str, filter_text: str | None, transformation_text: str | None
 ) -> Route:
     compiled_filter = compiled_transformation = filter_error = transformation_error = None

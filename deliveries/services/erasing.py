@@ -1,1 +1,84 @@
-"""Erasing an event's payload and every copy and echo of it that is kept. Called by the API and the portal."""
+"""Erasing an event's payload and every copy and echo of it that is kept. Called by the API and the portal.
+
+What was in the air at that moment lands later, with the receiver's answer; `erase_echoes` looks at events erased lately
+once more. (`job_tasks.py`, every minute.)
+"""
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from deliveries.models import Attempt, Delivery, Event
+from deliveries.pipeline.cancel import cancel
+from deliveries.services.deliveries import created_after
+from tenants import ids
+from tenants.models import IdempotencyRecord, Tenant
+from tenants.services import audit
+from tenants.services.audit import Actor
+
+ECHO: Final = timedelta(minutes=15)
+"""How long after an erasure its event is looked at again: longer than any attempt, and than a dispatcher's stop."""
+
+COMMITTED_WITHIN: Final = timedelta(seconds=15)
+"""A publish keeps its reply in the transaction of the event, which is over by then."""
+
+
+def erase_data(*, actor: Actor, tenant: Tenant, event: Event) -> None:
+    """The payload is gone from here on; what is pending of it ends as cancelled. Erasing again changes nothing."""
+    with transaction.atomic():
+        # First: its lock keeps retries and replays out, or waits for those that were before.
+        is_first = (
+            Event.objects.for_tenant(tenant)
+            .filter(id=event.id, data_erased_at__isnull=True)
+            .update(data=None, schema_warning=None, data_erased_at=Now())
+        )
+        _erase_copies(tenant.id, event)
+        if is_first:
+            _erase_replies(tenant, event)
+            audit.record(
+                actor=actor, tenant=tenant, action="event.erased", target=ids.to_text(ids.EVENT, event.id)
+            )
+
+
+def erase_echoes() -> int:
+    """Returns how many events were looked at."""
+    erased = list(
+        Event.unscoped.filter(data_erased_at__gte=timezone.now() - ECHO).defer("data").order_by("id")[:10_000]
+    )
+    for event in erased:
+        with transaction.atomic():
+            _erase_copies(event.tenant_id, event)
+    return len(erased)
+
+
+def _erase_copies(tenant_id: UUID, event: Event) -> None:
+    """Transformation results, and what attempts kept of requests and answers."""
+    deliveries = Delivery.objects.for_tenant(tenant_id)
+    of_event = created_after(deliveries, event.created_at).filter(event_id=event.id)
+    delivery_ids = list(of_event.order_by("id").values_list("id", flat=True))
+    cancel(tenant_id=tenant_id, delivery_ids=delivery_ids, reason=Delivery.CancelReason.PAYLOAD_ERASED)
+    of_event.filter(Q(body__isnull=False) | Q(manual_requested_at__isnull=False)).update(
+        body=None, manual_requested_at=None
+    )
+    attempts = created_after(Attempt.objects.for_tenant(tenant_id), event.created_at)
+    attempts.filter(delivery_id__in=delivery_ids).exclude(
+        request_headers=b"", response_headers=b"", response_body=b""
+    ).update(request_headers=b"", response_headers=b"", response_body=b"")
+
+
+def _erase_replies(tenant: Tenant, event: Event) -> None:
+    """What is given again to who repeats the publish: the ids stay, so that it does not publish the event anew."""
+    reply = msgspec.json.encode({"id": ids.to_text(ids.EVENT, event.id), "data_erased": True})
+    IdempotencyRecord.objects.filter(
+        space=tenant.id,
+        event_id=event.id,
+        # There is an index of them by time.
+        created_at__gte=event.created_at - COMMITTED_WITHIN,
+        created_at__lte=event.created_at + COMMITTED_WITHIN,
+    ).update(body=reply)
