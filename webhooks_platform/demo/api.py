@@ -31,8 +31,8 @@ class Api:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
             return json.loads(response.read() or b"null")
 
-    def publish(self, event_type: str, data: dict[str, Any], *, idempotency_key: str = "") -> str:
-        """The id of the event, once it is durable."""
+    def publish(self, event_type: str, data: dict[str, Any], *, idempotency_key: str) -> str:
+        """The id of the event, once it is durable. With the same key it can be tried again and happens once."""
         event = {"type": event_type, "data": data}
         return str(self.send("POST", "/events", event, idempotency_key=idempotency_key)["id"])
 

@@ -64,7 +64,14 @@ class Clinic:
                     f"{event['type']} came again (attempt {headers['webhook-attempt']}), same id: already acted on"
                 )
                 return 200
-            tell(f"{event['type']} received, signature verified: {self.act(event, message_id)}")
+            try:
+                done = self.act(event, message_id)
+            except OSError as error:  # the platform did not take our answer
+                tell(
+                    f"{event['type']} received, but the answer could not be sent ({error}). It shall come again"
+                )
+                return 503
+            tell(f"{event['type']} received, signature verified: {done}")
             self.acted_on[message_id] = None
             if len(self.acted_on) > REMEMBERED_IDS:
                 self.acted_on.popitem(last=False)

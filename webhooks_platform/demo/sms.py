@@ -83,19 +83,33 @@ def remind(api: Api, *, number: int, name: str, phone: str, reply: str) -> None:
     message = f"sms-{datetime.now(UTC):%H%M%S}-{number}"
     text = f"{name}, your appointment is tomorrow at 10:00. Will you come?"
 
-    api.publish("message.accepted", {"message": message, "to": phone, "text": text})
+    publish(api, "message.accepted", {"message": message, "to": phone, "text": text})
     tell(f'The clinic\'s reminder to {name} is on its way: "{text}"   → published message.accepted')
     time.sleep(PAUSE_SECONDS)
 
-    api.publish("message.delivered", {"message": message, "to": phone, "delivered_at": now()})
+    publish(api, "message.delivered", {"message": message, "to": phone, "delivered_at": now()})
     tell(f"{name}'s phone has it   → published message.delivered")
     time.sleep(PAUSE_SECONDS)
 
-    api.publish(
-        "message.reply.received", {"message": message, "from": phone, "text": reply, "received_at": now()}
+    publish(
+        api,
+        "message.reply.received",
+        {"message": message, "from": phone, "text": reply, "received_at": now()},
     )
     tell(f'{name} writes back: "{reply}"   → published message.reply.received')
     time.sleep(2 * PAUSE_SECONDS)
+
+
+def publish(api: Api, event_type: str, data: dict[str, Any]) -> None:
+    """Until it is accepted. Trying again is safe: what the key names happens once."""
+    while True:
+        try:
+            api.publish(event_type, data, idempotency_key=f"{data['message']} {event_type}")
+        except OSError as error:  # an error status, or no answer
+            tell(f"{event_type} was not accepted ({error}); trying again in {PAUSE_SECONDS:g} s")
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
 
 
 def now() -> str:
