@@ -16,9 +16,9 @@ def run_job(job_id: str) -> str:
     """A slice, then a message for the next one. If that is lost, the sweep finds the job."""
     progress = jobs.work(job_id=UUID(job_id))
     if progress is Progress.AT_ONCE:
-        run_job.apply_async([job_id], retry=False)
+        run_job.apply_async((job_id,), retry=False)
     elif progress is Progress.LATER:
-        run_job.apply_async([job_id], countdown=BEHIND_SECONDS, retry=False)
+        run_job.apply_async((job_id,), countdown=BEHIND_SECONDS, retry=False)
     return progress.value
 
 

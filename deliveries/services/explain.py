@@ -237,6 +237,7 @@ class _Judge:
         except InvalidExpression as error:
             return f"The filter {text} counted as false: {error}"
         if self._scope is None:
+            assert self.event.data is not None
             self._scope = Scope(
                 type=self.event.type,
                 data=msgspec.json.decode(bytes(self.event.data)),

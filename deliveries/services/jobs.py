@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from celery import current_app
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from deliveries.models import Delivery, Endpoint, Job
@@ -240,7 +240,7 @@ def _count_first(job_id: UUID) -> Progress:
     return Progress.AT_ONCE
 
 
-def _running_rows(job_id: UUID) -> "TenantQuerySet[Job]":
+def _running_rows(job_id: UUID) -> "QuerySet[Job]":
     return Job.unscoped.filter(id=job_id, status=Job.Status.RUNNING)
 
 
@@ -423,7 +423,7 @@ GROUP BY d.event_id
 
 def _matching(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
     """Everything that matches as the endpoint is now, or what of it never came."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "tenant": job.tenant_id,
         "endpoint": job.endpoint_id,
         "since": job.since,

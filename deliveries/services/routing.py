@@ -22,6 +22,7 @@ def settings_now(tenant: Tenant, *, endpoint: Endpoint | None = None) -> TenantS
         shared_version=0,
         payload_bytes=0,
         schema_validation="off",
+        events_per_second=None,
         types={},
         receivers=[
             Receiver(
@@ -40,6 +41,7 @@ def settings_now(tenant: Tenant, *, endpoint: Endpoint | None = None) -> TenantS
 
 def targets_of(settings: TenantSettings, event: Event) -> list[Target]:
     """`event` has its payload."""
+    assert event.data is not None
     return fan_out(
         settings,
         event_type=event.type,

@@ -7,7 +7,7 @@ delivery was created: what is read is one range of keys of one endpoint.
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -66,7 +66,7 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
     starts = _starts(since, until, bucket)
     counts = {start: Counts() for start in starts}
     totals = Counts()
-    window = {
+    window: dict[str, Any] = {
         "endpoint": endpoint.id,
         "tenant": endpoint.tenant_id,
         "since": since,
