@@ -37,6 +37,14 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
+def _int(loader: yaml.CSafeLoader, node: Any) -> int:
+    """As YAML 1.2 and JSON have it: 010 is ten."""
+    return int(str(loader.construct_scalar(node)))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+
+
 def loads(body: bytes) -> Any:
     """Raises MalformedYaml."""
     try:

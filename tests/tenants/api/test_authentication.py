@@ -150,7 +150,7 @@ def test_one_address_may_try_sixty_unknown_keys_a_minute() -> None:
 
     assert 1 <= refused.value.retry_after_seconds <= 60
     # Who has a key is not locked out by a neighbour who has none.
-    assert access.authenticate(f"Bearer {good}", remote_ip=address)
+    assert access.authenticate(f"Bearer {good}", remote_ip=address).name == "test"
 
 
 def test_too_many_unknown_keys_are_answered_with_429() -> None:
@@ -252,23 +252,22 @@ def test_last_use_is_written_at_most_once_a_minute() -> None:
     tenant = make_tenant()
     api = tenant_api(tenant)
     row = ApiKey.objects.get(tenant=tenant)
-    assert row.last_used_at is None
+
+    def last_used_at() -> datetime | None:
+        return ApiKey.objects.get(tenant=tenant).last_used_at
 
     api.get("/whoami")
     deadline = time.monotonic() + 5
-    while row.last_used_at is None and time.monotonic() < deadline:
+    while (first := last_used_at()) is None and time.monotonic() < deadline:
         time.sleep(0.05)
-        row.refresh_from_db()
-    first = row.last_used_at
+    assert row.last_used_at is None
     assert first is not None
     access.write_last_used([(row.id, first + timedelta(seconds=30))])
-    row.refresh_from_db()
-    within_a_minute = row.last_used_at
+    within_a_minute = last_used_at()
     access.write_last_used([(row.id, first + timedelta(seconds=61))])
-    row.refresh_from_db()
 
     assert within_a_minute == first
-    assert row.last_used_at == first + timedelta(seconds=61)
+    assert last_used_at() == first + timedelta(seconds=61)
 
 
 def test_whoami_of_a_tenant_key() -> None:

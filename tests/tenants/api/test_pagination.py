@@ -52,7 +52,7 @@ def test_forward_and_back_again_give_the_same_pages(limit: int) -> None:
     letters = string.ascii_lowercase[:7]
     catalogue = Catalogue(letters)
 
-    forward = []
+    forward: list[str] = []
     cursor: str | None = None
     while True:
         names, cursor, previous = catalogue.page(limit=limit, cursor=cursor)
