@@ -28,6 +28,9 @@ def django_db_setup(
             urlsplit(url)._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
         )
     yield
+    from deliveries.pipeline import ingest
+
+    ingest._publisher.drop()
     os.environ["DATABASE_URL"] = url
     with django_db_blocker.unblock():
         with connection.cursor() as cursor:
@@ -46,3 +49,17 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         assert connection.vendor == "postgresql"
         yield
         connections.close_all()
+
+
+@pytest.fixture
+def quiet_lanes(database: None) -> None:
+    """For tests that run a dispatcher: nothing of earlier tests is left to deliver, and nobody else delivers.
+
+    A dispatcher takes whatever lane is ready. Each worker of xdist has a database of its own and runs one test at a
+    time, so this one is alone with its lanes.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "TRUNCATE deliveries_event, deliveries_delivery, deliveries_attempt, deliveries_lane, deliveries_dispatcher"
+        )
+        cursor.execute("UPDATE tenants_platformstate SET is_sending_stopped = false")

@@ -79,7 +79,8 @@ SET attempt_count = d.attempt_count + 1,
                            ELSE d.next_attempt_at END,
     completed_at = CASE WHEN d.status = 'pending' AND NOT r.is_success AND (NOT r.is_automatic OR r.wait_seconds IS NOT NULL)
                         THEN NULL
-                        WHEN d.status = 'pending' OR (r.is_success AND d.status <> 'succeeded') THEN now()
+                        WHEN d.status = 'pending' OR (r.is_success AND NOT r.is_automatic AND d.status <> 'succeeded')
+                        THEN now()
                         ELSE d.completed_at END,
     manual_requested_at = CASE WHEN r.manual_seen IS NOT NULL
                                 AND d.manual_requested_at <= to_timestamp(r.manual_seen) + interval '1 microsecond'

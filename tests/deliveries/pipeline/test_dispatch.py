@@ -1,0 +1,318 @@
+"""From publish to endpoint and record, with a real dispatcher, database and endpoint; on both transports."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+
+from deliveries.models import Dispatcher, EndpointSecret, Lane, Subscription
+from deliveries.pipeline import ingest
+from deliveries.pipeline.book import PAYLOAD_BYTES
+from tenants.ids import EVENT, to_text
+from tests.support.builders import (
+    accepted,
+    attempts_of,
+    deliveries_of,
+    delivery_of,
+    events_of,
+    lane_of,
+    make_endpoint,
+    make_endpoints,
+    make_tenant,
+    new_event,
+    publish,
+    raise_version,
+)
+from tests.support.running import Reply, Request, Webhooks, make_dispatcher, run_until_dry, running, until
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+
+@pytest.fixture(params=["curl", "requests"])
+def transport_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_bytes_of_data_reach_the_endpoint_as_sent(transport_name: str) -> None:
+    data = '{"z":1.10,"a":12345678901234567890123,"m":{"b":1,"a":[1.0,1e2,-0]},"t":"é\\u00e9\\/"  ,"n":null}'.encode()
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        publish(tenant, data, occurred_at=datetime(2026, 3, 1, 12, tzinfo=UTC))
+
+        run_until_dry(name=transport_name)
+
+    (request,) = webhooks.requests
+    assert (
+        request.body
+        == b'{"type":"order.created","timestamp":"2026-03-01T12:00:00.000000Z","data":' + data + b"}"
+    )
+    assert webhooks.unverified == []
+
+
+def test_a_request_carries_the_headers_of_the_platform_and_of_its_endpoint(transport_name: str) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), headers={"x-team": "red"})
+        event = publish(tenant, b"{}", hops=2)
+
+        run_until_dry(name=transport_name)
+
+    (request,) = webhooks.requests
+    headers = dict(request.headers)
+    assert abs(int(headers.pop("webhook-timestamp")) - time.time()) < 60
+    assert headers.pop("webhook-signature").startswith("v1,")
+    assert headers.pop("host") == f"127.0.0.1:{webhooks.port}"
+    assert headers.pop("content-length") == str(len(request.body))
+    # What a client adds by itself, if anything, says nothing.
+    assert headers.pop("accept", "*/*") == "*/*"
+    assert headers == {
+        "content-type": "application/json",
+        "user-agent": "Webhooks-Platform/test",
+        "webhook-id": to_text(EVENT, events_of(tenant)[0].id),
+        "webhook-attempt": "1",
+        "webhook-hops": "3",
+        "x-team": "red",
+    }
+    (attempt,) = attempts_of(delivery_of(event))
+    assert bytes(attempt.request_headers).decode().splitlines()[-1] == "x-team: red"
+
+
+def test_a_delivery_and_its_attempt_say_what_came(transport_name: str) -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(201, ("x-answer: yes",), b"thanks")) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        event = publish(tenant)
+
+        run_until_dry(name=transport_name)
+
+    delivery = delivery_of(event)
+    assert delivery.completed_at is not None
+    assert (delivery.status, delivery.attempt_count, delivery.schedule_step) == ("succeeded", 1, 1)
+    assert (delivery.next_attempt_at, delivery.cancel_reason) == (None, None)
+    assert (delivery.last_outcome, delivery.last_status_code) == ("succeeded", 201)
+    (attempt,) = attempts_of(delivery)
+    assert (attempt.number, attempt.trigger, attempt.outcome, attempt.status_code) == (
+        1,
+        "automatic",
+        "succeeded",
+        201,
+    )
+    assert (attempt.remote_ip, bytes(attempt.response_body), attempt.is_truncated) == (
+        "127.0.0.1",
+        b"thanks",
+        False,
+    )
+    assert b"x-answer: yes" in bytes(attempt.response_headers)
+    assert 0 < attempt.duration_ms < 5000
+    lane = lane_of(endpoint)
+    assert (lane.ready_at, lane.is_ready, lane.dispatcher_id) == (None, False, None)
+    assert list(Dispatcher.objects.all()) == []
+
+
+def test_every_event_reaches_every_endpoint_once(transport_name: str) -> None:
+    tenant = make_tenant()
+    paths = [f"/{n}" for n in range(5)]
+    with Webhooks() as webhooks:
+        make_endpoints(tenant, [webhooks.url(path) for path in paths])
+        events = accepted(ingest.publish([new_event(tenant, b'{"n":%d}' % n) for n in range(60)]))
+
+        run_until_dry(name=transport_name)
+
+    ids = [to_text(EVENT, event.id) for event in events_of(tenant)]
+    assert [sorted(request.id for request in webhooks.to(path)) for path in paths] == [sorted(ids)] * 5
+    assert webhooks.unverified == []
+    assert webhooks.together == []
+    assert sum(len(event.delivery_ids) for event in events) == 300
+    deliveries = deliveries_of(tenant)
+    assert [(d.status, d.attempt_count) for d in deliveries] == [("succeeded", 1)] * 300
+    assert all(len(attempts_of(delivery)) == 1 for delivery in deliveries[:10])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT delivery_id) FROM deliveries_attempt")
+        assert cursor.fetchone() == (300, 300)
+
+
+def test_a_lane_in_order_of_publication_when_one_request_goes_at_a_time(transport_name: str) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        ingest.publish([new_event(tenant, b'{"n":%d}' % n) for n in range(40)])
+
+        run_until_dry(name=transport_name)
+
+    ids = [to_text(EVENT, event.id) for event in events_of(tenant)]
+    assert [request.id for request in webhooks.requests] == ids
+
+
+@pytest.mark.parametrize(
+    "body", [b"before\x00after", b"\xff\xfe\x80 no UTF-8", b"\x00" * 100, "\U0001f600".encode()[:3]]
+)
+def test_answers_are_kept_byte_for_byte_whatever_they_hold(transport_name: str, body: bytes) -> None:
+    tenant = make_tenant()
+    with Webhooks(odd=Reply(500, ("x-odd: \x80\xff",), body)) as webhooks:
+        odd = make_endpoint(tenant, webhooks.url("/odd"))
+        make_endpoint(tenant, webhooks.url("/fine"))
+        publish(tenant)
+
+        run_until_dry(name=transport_name)
+
+    by_endpoint = {delivery.endpoint_id == odd.id: delivery for delivery in deliveries_of(tenant)}
+    assert (by_endpoint[True].status, by_endpoint[True].last_outcome) == ("pending", "http_error")
+    (attempt,) = attempts_of(by_endpoint[True])
+    assert bytes(attempt.response_body) == body
+    assert b"x-odd: \x80\xff" in bytes(attempt.response_headers)
+    assert by_endpoint[False].status == "succeeded"
+
+
+def test_a_secret_that_does_not_decrypt_hurts_that_delivery_alone(transport_name: str) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        broken, fine = make_endpoints(tenant, [webhooks.url("/broken"), webhooks.url("/fine")])
+        EndpointSecret.unscoped.filter(endpoint=broken).update(encrypted=b"no token at all")
+        publish(tenant)
+
+        run_until_dry(name=transport_name)
+
+    assert [request.path for request in webhooks.requests] == ["/fine"]
+    by_endpoint = {delivery.endpoint_id: delivery for delivery in deliveries_of(tenant)}
+    assert by_endpoint[fine.id].status == "succeeded"
+    assert by_endpoint[broken.id].status == "pending"
+    (attempt,) = attempts_of(by_endpoint[broken.id])
+    assert (attempt.outcome, attempt.status_code) == ("internal_error", None)
+    assert attempt.detail.startswith("a stored secret of this endpoint cannot be decrypted")
+
+
+def test_a_transformation_is_sent_as_it_was_at_publish(transport_name: str) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        Subscription.unscoped.filter(endpoint=endpoint).update(transformation="{'total': data.amount + 1}")
+        raise_version(tenant)
+        event = publish(tenant, b'{"amount":41}')
+        Subscription.unscoped.filter(endpoint=endpoint).update(transformation=None)
+        raise_version(tenant)
+
+        run_until_dry(name=transport_name)
+
+    (request,) = webhooks.requests
+    assert request.body.endswith(b',"data":{"total":42}}')
+    assert webhooks.unverified == []
+    assert delivery_of(event).status == "succeeded"
+
+
+def test_a_transformation_that_failed_ends_the_delivery_at_its_first_attempt() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        Subscription.unscoped.filter(endpoint=endpoint).update(transformation="{'total': data.missing}")
+        raise_version(tenant)
+        event = publish(tenant)
+
+        run_until_dry()
+
+    assert webhooks.requests == []
+    delivery = delivery_of(event)
+    assert (delivery.status, delivery.last_outcome) == ("failed", "transformation_failed")
+    assert [attempt.outcome for attempt in attempts_of(delivery)] == ["transformation_failed"]
+
+
+def test_a_blocked_literal_address_ends_the_delivery_at_its_first_attempt(transport_name: str) -> None:
+    tenant = make_tenant()
+    make_endpoint(tenant, "http://169.254.169.254/latest/meta-data")
+    event = publish(tenant)
+
+    run_until_dry(name=transport_name)
+
+    delivery = delivery_of(event)
+    assert (delivery.status, delivery.last_outcome) == ("failed", "address_blocked")
+    assert len(attempts_of(delivery)) == 1
+
+
+def test_nothing_is_sent_before_deliver_at() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        deliver_at = datetime.now(UTC) + timedelta(seconds=1.2)
+        began = time.monotonic()
+        publish(tenant, deliver_at=deliver_at)
+        run_until_dry()
+        early = list(webhooks.requests)
+        lane = lane_of(endpoint)
+
+        with running():
+            (request,) = webhooks.wait_for(1)
+
+    assert early == []
+    assert (lane.ready_at, lane.is_ready) == (deliver_at, False)
+    assert 1.1 < request.at - began < 1.8
+
+
+def test_payloads_keep_within_their_budget_of_memory() -> None:
+    tenant = make_tenant()
+    data = b'{"a":"' + b"x" * 261_000 + b'"}'
+    seen: list[int] = []
+    dispatcher = make_dispatcher()
+
+    def look(_: Request) -> Reply:
+        seen.append(dispatcher.book.payload_bytes)
+        return Reply()
+
+    with Webhooks(a=look, b=look) as webhooks:
+        make_endpoints(tenant, [webhooks.url("/a"), webhooks.url("/b")])
+        for _ in range(5):
+            ingest.publish([new_event(tenant, data) for _ in range(20)])
+
+        dispatcher.run()
+
+    assert len(webhooks.requests) == 200
+    assert webhooks.unverified == []
+    assert PAYLOAD_BYTES / 4 < max(seen) <= PAYLOAD_BYTES
+    assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 200
+
+
+def test_asked_to_stop_it_finishes_what_is_in_the_air_and_gives_everything_back() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(seconds=0.2)) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=2)
+        ingest.publish([new_event(tenant) for _ in range(10)])
+        with running() as one:
+            webhooks.wait_for(2)
+        sent = len(webhooks.requests)
+
+        lane = lane_of(endpoint)
+        statuses = sorted(delivery.status for delivery in deliveries_of(tenant))
+        run_until_dry()
+
+    assert one.join().value == "drained"
+    assert sent == 2
+    assert (lane.dispatcher_id, lane.is_ready) == (None, True)
+    assert statuses == ["pending"] * 8 + ["succeeded"] * 2
+    assert len({request.id for request in webhooks.requests}) == len(webhooks.requests) == 10
+
+
+def test_a_pipe_that_asks_to_stop_is_heard_by_every_dispatcher() -> None:
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    with running(stop_fd=read_end) as first, running(stop_fd=read_end) as second:
+        until(lambda: Dispatcher.objects.count() == 2)
+
+        os.write(write_end, b"stop")
+
+        assert [first.join().value, second.join().value] == ["drained", "drained"]
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_lanes_are_idle_and_nobody_holds_them_when_all_is_delivered() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoints(tenant, [webhooks.url(f"/{n}") for n in range(30)])
+        ingest.publish([new_event(tenant) for _ in range(5)])
+
+        run_until_dry()
+
+    lanes = Lane.objects.for_tenant(tenant).values_list("ready_at", "is_ready", "dispatcher_id", "slots")
+    assert len(webhooks.requests) == 150
+    assert [row[:3] for row in lanes] == [(None, False, None)] * 30
+    assert all(row[3] > 2 for row in lanes)

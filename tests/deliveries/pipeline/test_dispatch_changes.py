@@ -1,0 +1,257 @@
+"""What people change while deliveries wait or are in the air: settings, pause, stop, cancel, disable, delete."""
+
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from deliveries.models import Delivery, Endpoint, EndpointSecret, Lane
+from deliveries.pipeline import ingest
+from deliveries.pipeline.signing import parse_secret
+from deliveries.pipeline.wake import wake
+from deliveries.sealed import seal_secret
+from tenants.models import PlatformState, Tenant
+from tests.support.builders import (
+    attempts_of,
+    change_endpoint,
+    deliveries_of,
+    delivery_of,
+    lane_of,
+    make_endpoint,
+    make_tenant,
+    new_event,
+    publish,
+)
+from tests.support.running import Reply, Request, Running, Webhooks, run_until_dry, running, until
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+OTHER_SECRET = "whsec_YW5vdGhlciBzZWNyZXQgb2YgYW5vdGhlciBlbmRwb2ludA=="
+
+
+def loaded(one: Running) -> int:
+    return one.dispatcher.book.loaded
+
+
+def test_a_new_url_and_secret_hold_within_five_seconds_with_deliveries_loaded() -> None:
+    tenant = make_tenant()
+    with (
+        Webhooks(old=Reply(seconds=0.05)) as before,
+        Webhooks() as after,
+        running() as one,
+    ):
+        after.secret = OTHER_SECRET
+        endpoint = make_endpoint(tenant, before.url("/old"), max_in_flight=1)
+        ingest.publish([new_event(tenant) for _ in range(400)])
+        before.wait_for(3)
+        assert loaded(one) > 100
+
+        EndpointSecret.unscoped.filter(endpoint=endpoint).update(
+            encrypted=seal_secret(
+                tenant_id=tenant.id, endpoint_id=endpoint.id, secret=parse_secret(OTHER_SECRET)
+            )
+        )
+        change_endpoint(endpoint, url=after.url("/new"), max_in_flight=50)
+        changed = time.monotonic()
+        until(lambda: len(before.requests) + len(after.requests) == 400, seconds=20)
+
+    assert max(request.at for request in before.requests) - changed < 5
+    assert after.unverified == before.unverified == []
+    assert len({request.id for request in before.requests + after.requests}) == 400
+
+
+def test_a_pause_holds_what_is_loaded_and_its_end_lets_it_go_on() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(seconds=0.05)) as webhooks, running() as one:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        ingest.publish([new_event(tenant) for _ in range(100)])
+        webhooks.wait_for(3)
+
+        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=True)
+        until(lambda: not one.dispatcher.book.lanes, seconds=5)
+        held = len(webhooks.requests)
+        time.sleep(0.3)
+        assert len(webhooks.requests) == held
+        assert lane_of(endpoint).dispatcher_id is None
+
+        webhooks.replies["/a"] = Reply()
+        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=False)
+        wake([(endpoint.id, None)])
+        webhooks.wait_for(100)
+        until(lambda: lane_of(endpoint).ready_at is None)
+
+    assert held < 100
+    assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 100
+    assert len({request.id for request in webhooks.requests}) == len(webhooks.requests) == 100
+
+
+def test_a_paused_lane_costs_nothing_and_is_not_taken() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=True)
+        event = publish(tenant)
+
+        run_until_dry()
+
+    assert webhooks.requests == []
+    assert (delivery_of(event).status, delivery_of(event).attempt_count) == ("pending", 0)
+
+
+def test_the_stop_of_all_sending_holds_within_a_renewal_and_its_end_lets_it_go_on() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(seconds=0.02)) as webhooks, running() as one:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        ingest.publish([new_event(tenant) for _ in range(300)])
+        webhooks.wait_for(3)
+
+        PlatformState.objects.update(is_sending_stopped=True)
+        one.dispatcher.heart.beat()  # as it does every five seconds
+        time.sleep(0.1)
+        held = len(webhooks.requests)
+        time.sleep(0.3)
+        assert len(webhooks.requests) == held
+
+        webhooks.replies["/a"] = Reply()
+        PlatformState.objects.update(is_sending_stopped=False)
+        one.dispatcher.heart.beat()
+        webhooks.wait_for(300)
+        until(lambda: lane_of(endpoint).ready_at is None)
+
+    assert held < 300
+    assert len({request.id for request in webhooks.requests}) == len(webhooks.requests) == 300
+
+
+def test_a_dispatcher_that_begins_while_all_sending_is_stopped_sends_nothing() -> None:
+    tenant = make_tenant()
+    PlatformState.objects.update(is_sending_stopped=True)
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        publish(tenant)
+        with running():
+            time.sleep(0.5)
+
+    assert webhooks.requests == []
+
+
+def test_a_delivery_cancelled_in_the_air_stays_cancelled_and_keeps_its_attempt() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running():
+        make_endpoint(tenant, webhooks.url("/a"))
+        event = publish(tenant)
+        webhooks.wait_for(1)
+
+        cancelled_at = datetime.now(UTC)
+        assert (
+            Delivery.objects.for_tenant(tenant)
+            .filter(status="pending")
+            .update(
+                status="cancelled", cancel_reason="requested", next_attempt_at=None, completed_at=cancelled_at
+            )
+            == 1
+        )
+        webhooks.release()
+        until(lambda: delivery_of(event).attempt_count == 1)
+
+    delivery = delivery_of(event)
+    assert (delivery.status, delivery.cancel_reason) == ("cancelled", "requested")
+    assert (delivery.completed_at, delivery.next_attempt_at) == (cancelled_at, None)
+    assert [attempt.outcome for attempt in attempts_of(delivery)] == ["succeeded"]
+
+
+def test_disabling_cancels_what_is_pending_and_lets_end_what_is_in_the_air() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running():
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        ingest.publish([new_event(tenant) for _ in range(50)])
+        webhooks.wait_for(1)
+
+        change_endpoint(endpoint, status="disabled", disabled_reason="manual")
+        time.sleep(2.5)
+        webhooks.release()
+        until(lambda: lane_of(endpoint).dispatcher_id is None and lane_of(endpoint).ready_at is None)
+
+    ends = [(d.status, d.cancel_reason, d.attempt_count) for d in deliveries_of(tenant)]
+    assert ends == [("succeeded", None, 1)] + [("cancelled", "endpoint_disabled", 0)] * 49
+    assert all(d.completed_at is not None for d in deliveries_of(tenant))
+    assert len(webhooks.requests) == 1
+
+
+def test_deleting_an_endpoint_ends_more_than_one_batch_of_pending_deliveries() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, "http://127.0.0.1:9/never")
+    ingest.publish([new_event(tenant) for _ in range(1500)])
+    ingest.publish([new_event(tenant) for _ in range(700)])
+    change_endpoint(endpoint, deleted_at=datetime.now(UTC))
+
+    run_until_dry()
+
+    ends = {(d.status, d.cancel_reason, d.attempt_count) for d in deliveries_of(tenant)}
+    assert ends == {("cancelled", "endpoint_deleted", 0)}
+    assert lane_of(endpoint).ready_at is None
+
+
+def test_deleting_a_tenant_ends_its_deliveries() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, "http://127.0.0.1:9/never")
+    event = publish(tenant)
+    Tenant.objects.filter(id=tenant.id).update(deleted_at=datetime.now(UTC))
+    wake([(endpoint.id, None)])
+
+    run_until_dry()
+
+    assert (delivery_of(event).status, delivery_of(event).cancel_reason) == ("cancelled", "tenant_deleted")
+
+
+def test_a_stopped_endpoint_gets_no_retry_that_was_planned_for_later() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(500)) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), retry_schedule=[3600])
+        event = publish(tenant)
+        run_until_dry()
+
+        change_endpoint(endpoint, status="disabled", disabled_reason="manual")
+        run_until_dry()
+
+    delivery = delivery_of(event)
+    assert (delivery.status, delivery.cancel_reason, delivery.attempt_count) == (
+        "cancelled",
+        "endpoint_disabled",
+        1,
+    )
+
+
+def test_enabling_again_sends_what_is_published_from_then_on() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        change_endpoint(endpoint, status="disabled", disabled_reason="manual")
+        missed = publish(tenant)
+        run_until_dry()
+        change_endpoint(endpoint, status="enabled", disabled_reason=None)
+        event = publish(tenant)
+
+        run_until_dry()
+
+    assert missed.delivery_ids == []
+    assert len(webhooks.requests) == 1
+    assert delivery_of(event).status == "succeeded"
+
+
+def test_a_change_that_a_holder_missed_is_seen_at_the_next_take() -> None:
+    """The config is cached by version; a lane taken anew brings the version along."""
+    tenant = make_tenant()
+    moved: list[UUID] = []
+    with Webhooks() as webhooks, running():
+        endpoint = make_endpoint(tenant, webhooks.url("/old"))
+        publish(tenant)
+        webhooks.wait_for(1)
+        until(lambda: lane_of(endpoint).dispatcher_id is None)
+
+        change_endpoint(endpoint, url=webhooks.url("/new"))
+        publish(tenant)
+        requests: list[Request] = webhooks.wait_for(2)
+        moved.append(Endpoint.unscoped.get(id=endpoint.id).id)
+
+    assert [request.path for request in requests] == ["/old", "/new"]

@@ -1,0 +1,103 @@
+"""A bad endpoint hurts only itself, a busy tenant only itself: slots, memory and turns of one dispatcher."""
+
+import time
+
+import pytest
+
+from deliveries.pipeline import ingest
+from tests.support.builders import (
+    deliveries_of,
+    lane_of,
+    make_endpoint,
+    make_endpoints,
+    make_tenant,
+    new_event,
+    publish,
+)
+from tests.support.running import Reply, Request, Webhooks, running, until
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+
+def test_new_work_of_a_lane_is_sent_beside_answers_that_hang() -> None:
+    """The lane stays with its holder while an answer hangs; what is published meanwhile must not wait for it."""
+    tenant = make_tenant()
+
+    def first_hangs(request: Request) -> Reply:
+        return Reply(waits=b'"n":0' in request.body)
+
+    with Webhooks(a=first_hangs) as webhooks, running():
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        publish(tenant, b'{"n":0}')
+        webhooks.wait_for(1)
+        for n, pause in enumerate([0.2, 1.5, 0.5], start=1):
+            time.sleep(pause)
+            publish(tenant, b'{"n":%d}' % n)
+            published = time.monotonic()
+
+            request = webhooks.wait_for(n + 1)[-1]
+
+            assert b'"n":%d' % n in request.body
+            # A transfer hangs from its first second on.
+            assert request.at - published < 1.6
+        assert len(webhooks.open) == 1
+        webhooks.release()
+        until(lambda: lane_of(endpoint).dispatcher_id is None)
+
+    assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 4
+    assert webhooks.together == []
+
+
+def test_hanging_endpoints_of_one_tenant_leave_room_for_another() -> None:
+    hanging, quick = make_tenant(), make_tenant()
+    with Webhooks(a=Reply()) as webhooks, running(capacity=32):
+        for n in range(100):
+            webhooks.replies[f"/{n}"] = Reply(waits=True)
+        make_endpoints(hanging, [webhooks.url(f"/{n}") for n in range(100)])
+        make_endpoint(quick, webhooks.url("/a"))
+        publish(hanging)
+        until(lambda: len(webhooks.open) == 16)
+        for n in range(5):
+            publish(quick)
+            published = time.monotonic()
+
+            request = webhooks.wait_for(n + 1, "/a")[-1]
+
+            assert request.at - published < 0.5
+        assert webhooks.most_open <= 17
+        webhooks.release()
+        until(lambda: len(webhooks.requests) == 105)
+
+
+def test_a_backlog_of_one_lane_does_not_delay_another_tenant() -> None:
+    behind, quick = make_tenant(), make_tenant()
+    with Webhooks(a=Reply(seconds=0.02)) as webhooks:
+        make_endpoint(behind, webhooks.url("/a"), max_in_flight=5)
+        make_endpoint(quick, webhooks.url("/b"))
+        ingest.publish([new_event(behind) for _ in range(2000)])
+        with running():
+            webhooks.wait_for(20)
+            publish(quick)
+            published = time.monotonic()
+
+            (request,) = webhooks.wait_for(1, "/b")
+
+            assert request.at - published < 0.5
+    assert len(webhooks.requests) < 2000
+
+
+def test_five_thousand_lanes_of_one_tenant_do_not_delay_another_by_more_than_a_turn() -> None:
+    busy, quick = make_tenant(), make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoints(busy, [webhooks.url(f"/{n}") for n in range(5000)])
+        make_endpoint(quick, webhooks.url("/quick"))
+        publish(busy)
+        with running(capacity=256):
+            webhooks.wait_for(100)
+            publish(quick)
+            before = len(webhooks.requests)
+
+            webhooks.wait_for(1, "/quick")
+
+            # In requests, which a slow machine does not change: about what a turn of so many lanes may hold.
+            assert len(webhooks.requests) - before < 1500
