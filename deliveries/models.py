@@ -212,6 +212,9 @@ class Lane(TenantOwned):
     dispatcher_id = models.UUIDField(null=True)
     slots = models.FloatField(default=2)
     """Requests at once that its answers have earned, up to the endpoint's max_in_flight."""
+    tokens = models.FloatField(db_default=0.0)
+    """What was left of its pace (rate_limit) when it was given back. Nothing after a crash."""
+    tokens_at = models.DateTimeField(null=True)
 
     class Meta(TenantOwned.Meta):
         indexes = [

@@ -7,13 +7,15 @@ free. One tenant alone then has at most half; n greedy tenants have 1/(n+1) each
 whoever comes next.
 """
 
+import heapq
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from deliveries.pipeline.endpoints import EndpointConfig
-from deliveries.pipeline.lanes import Owed
+from deliveries.pipeline.lanes import Owed, Release
 
 MAX_LOADED = 4_096
 """Deliveries in memory that are not in the air. About a quarter of a second of work."""
@@ -32,6 +34,9 @@ TURN_SECONDS = 0.1
 
 SLOW_SECONDS = 1.0
 """From here on a transfer counts as slow; those together take at most half of the slots."""
+
+LONGEST_PACE_IN_MEMORY = 1.0
+"""Seconds to the next token up to which a lane is kept; beyond it, it is given back with a hold."""
 
 FIRST_SLOTS = 2.0
 """Requests at once that a lane starts with, before its endpoint has answered."""
@@ -104,9 +109,31 @@ class HeldLane:
     """Its `ready_at` was cleared while it waits for slow answers, so that wakes can be seen."""
     hold_seconds: float | None = None
     hold_reason: str | None = None
+    tokens: float = 0.0
+    """Requests that its pace allows now. Filled at `rate_limit` a second up to half a second's worth, at least one."""
+    tokens_at: float = 0.0
+    is_paced: bool = False
+    """Waits for its next token, in `Book.paced`."""
 
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
+
+    def seconds_to_token(self, now: float) -> float:
+        """0 if a request may start now. The endpoint has a rate limit."""
+        rate = self.config.rate_limit
+        assert rate is not None
+        self.tokens = min(max(1.0, rate / 2), self.tokens + (now - self.tokens_at) * rate)
+        self.tokens_at = now
+        # A hair less than one is one: the clock is read in steps.
+        return 0.0 if self.tokens > 0.999 else (1.0 - self.tokens) / rate
+
+    def release(self, now: float) -> Release:
+        """As it goes back."""
+        tokens = None
+        if self.config.rate_limit is not None:
+            self.seconds_to_token(now)
+            tokens = self.tokens
+        return Release(self.endpoint_id, self.slots, self.hold_seconds, self.hold_reason, tokens)
 
     def in_memory(self) -> list[bytes]:
         """Deliveries that a load from the beginning must leave out."""
@@ -128,6 +155,10 @@ class Book:
         self.lanes: dict[bytes, HeldLane] = {}
         self.shares: dict[bytes, TenantShare] = {}
         self.turn: deque[TenantShare] = deque()
+        self.paced: list[tuple[float, bytes]] = []
+        """A heap: when the next token of a lane is due."""
+        self.held_back: list[HeldLane] = []
+        """Lanes that give up their place because their next token takes long."""
         self.in_air = 0
         self.slow = 0
         self.loaded = 0
@@ -195,7 +226,8 @@ class Book:
     def offer(self, lane: HeldLane) -> None:
         """Queue the lane among its tenant's sendable ones, and the tenant among those whose turn comes."""
         if (
-            lane.is_sendable
+            lane.is_paced
+            or lane.is_sendable
             or not lane.queue
             or lane.is_hungry
             or lane.is_dropped
@@ -235,8 +267,34 @@ class Book:
             if lane.slow and self.slow * 2 >= self.capacity:
                 # Half of the slots hang already, and this lane hangs too: it waits for an answer.
                 continue
+            if lane.config.rate_limit is not None and self._must_wait(lane):
+                continue
             return lane
         return None
+
+    def _must_wait(self, lane: HeldLane) -> bool:
+        """Whether its pace has no token now. Then it is offered again when it has, or given back if that takes long."""
+        now = time.monotonic()
+        seconds = lane.seconds_to_token(now)
+        if not seconds:
+            return False
+        if seconds > LONGEST_PACE_IN_MEMORY:
+            lane.hold_seconds, lane.hold_reason = seconds, "rate"
+            lane.is_dropped = True
+            self.drop_queue(lane)
+            self.held_back.append(lane)
+        else:
+            lane.is_paced = True
+            heapq.heappush(self.paced, (now + seconds, lane.endpoint_id))
+        return True
+
+    def wake_paced(self, now: float) -> None:
+        """Offer again the lanes whose next token is due."""
+        while self.paced and self.paced[0][0] <= now:
+            lane = self.lanes.get(heapq.heappop(self.paced)[1])
+            if lane is not None and lane.is_paced:
+                lane.is_paced = False
+                self.offer(lane)
 
     def started(self, lane: HeldLane, owed: Owed) -> None:
         self.loaded -= 1
@@ -245,6 +303,8 @@ class Book:
         lane.share.in_air += 1
         self.in_air += 1
         lane.served += 1
+        if lane.config.rate_limit is not None:
+            lane.tokens -= 1.0
         lane.flying.add(owed.id)
         self.offer(lane)
 

@@ -201,6 +201,7 @@ class Dispatcher:
                     self._answered(answer)
                 self._collect()
                 self._mark_slow()
+                self.book.wake_paced(time.monotonic())
                 self._send()
                 self._record()
                 self._next_round()
@@ -252,6 +253,8 @@ class Dispatcher:
         """How long the next poll may wait: until a lane may be taken or a batch is due."""
         now = time.monotonic()
         until = now + 0.25
+        if self.book.paced:
+            until = min(until, self.book.paced[0][0])
         if not self.lanes_clerk.is_busy:
             until = min(until, self.next_take)
         if self.results and not self.records_clerk.is_busy:
@@ -485,6 +488,8 @@ class Dispatcher:
                 case Need.NOTHING:
                     pass
         self.attention.clear()
+        self.attention.update(book.held_back)
+        book.held_back.clear()
         if len(releasing) > self.lanes_a_round:
             # Those of the smallest tenants first; the others in the next rounds.
             releasing.sort(key=lambda lane: lane.share.lanes)
@@ -496,11 +501,8 @@ class Dispatcher:
             return
         room = book.room_for_payloads()
         plan = Round(
-            release=[
-                lanes.Release(lane.endpoint_id, lane.slots, lane.hold_seconds, lane.hold_reason)
-                for lane in releasing
-            ],
-            clear=[lanes.Release(lane.endpoint_id, lane.slots) for lane in clearing],
+            release=[lane.release(now) for lane in releasing],
+            clear=[lane.release(now) for lane in clearing],
             wanted=self._wanted([*loading, *clearing], now),
             held=[
                 key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()
@@ -601,6 +603,11 @@ class Dispatcher:
                 now=now,
             )
             lane.cursor_since = now
+            if config.rate_limit is not None:
+                lane.tokens, lane.tokens_at = (
+                    taken.tokens + (taken.seconds_since or 0.0) * config.rate_limit,
+                    now,
+                )
             if taken.endpoint_id in plan.ended:
                 lane.is_dropped = True
                 self.attention.add(lane)

@@ -41,6 +41,8 @@ class EndpointConfig:
     success: frozenset[int]
     retry_schedule: tuple[int, ...] | None
     max_in_flight: int
+    rate_limit: float | None
+    """Requests per second."""
     broken: str | None
     """Why nothing can be sent as it is: a secret that does not decrypt. Ends up as `internal_error` on this endpoint alone."""
     live_keys: list[SigningKey] = field(default_factory=list)
@@ -58,7 +60,7 @@ class EndpointConfig:
 LOAD = """
 SELECT e.id, e.tenant_id, e.version, e.url, e.status, e.deleted_at IS NOT NULL, t.deleted_at IS NOT NULL,
        e.method, e.format, e.headers, e.sensitive_headers_encrypted, e.success_statuses, e.timeout_seconds,
-       e.retry_schedule, e.max_in_flight,
+       e.retry_schedule, e.max_in_flight, e.rate_limit,
        ARRAY(SELECT s.encrypted FROM deliveries_endpointsecret s
              WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
        ARRAY(SELECT s.scheme FROM deliveries_endpointsecret s
@@ -92,6 +94,7 @@ def _config(
     timeout_seconds: int,
     retry_schedule: list[int] | None,
     max_in_flight: int,
+    rate_limit: float | None,
     sealed_secrets: list[bytes],
     schemes: list[str],
     expiries: list[datetime | None],
@@ -136,6 +139,7 @@ def _config(
         success=_success(tuple(success_statuses)),
         retry_schedule=None if retry_schedule is None else tuple(retry_schedule),
         max_in_flight=max_in_flight,
+        rate_limit=rate_limit,
         broken=broken,
     )
 

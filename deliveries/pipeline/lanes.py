@@ -59,7 +59,7 @@ def sign_off(connection: Connection, *, me: UUID) -> int:
             WITH l AS MATERIALIZED (
                 SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id = %s ORDER BY endpoint_id FOR NO KEY UPDATE
             )
-            UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(),
+            UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(), tokens = 0, tokens_at = now(),
                    is_ready = hold_until IS NULL OR hold_until <= now()
             FROM l WHERE lane.endpoint_id = l.endpoint_id
             """,
@@ -84,7 +84,7 @@ WITH RECURSIVE holder AS (
     SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id IN (SELECT id FROM dead)
     ORDER BY endpoint_id FOR NO KEY UPDATE
 )
-UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(),
+UPDATE deliveries_lane lane SET dispatcher_id = NULL, ready_at = now(), tokens = 0, tokens_at = now(),
        is_ready = hold_until IS NULL OR hold_until <= now()
 FROM l WHERE lane.endpoint_id = l.endpoint_id
 """
@@ -138,7 +138,8 @@ UPDATE deliveries_lane lane SET dispatcher_id = %(me)s
 FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
 WHERE lane.endpoint_id = l.endpoint_id
   AND EXISTS (SELECT FROM deliveries_dispatcher WHERE id = %(me)s AND alive_until > now())
-RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, (SELECT max(tenant_id::text) FROM turn),
+RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, lane.tokens,
+          EXTRACT(EPOCH FROM now() - lane.tokens_at)::float8, (SELECT max(tenant_id::text) FROM turn),
           (SELECT count(*) FROM turn)
 """
 
@@ -153,6 +154,9 @@ class Taken:
     tenant_id: bytes
     slots: float
     version: int
+    tokens: float
+    seconds_since: float | None
+    """Since the tokens were counted; None: never."""
 
 
 IS_ANY_READY = """
@@ -185,10 +189,10 @@ def take(
     }
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(TAKE, parameters).fetchall()
-    taken = [Taken(row[0], row[1], row[2], row[3]) for row in rows]
+    taken = [Taken(*row[:6]) for row in rows]
     # A turn that was not full reached the last tenant: begin again at the first.
-    goes_on = bool(rows) and rows[0][5] >= TENANTS_A_TURN
-    return taken, UUID(rows[0][4]) if goes_on else NO_TENANT
+    goes_on = bool(rows) and rows[0][7] >= TENANTS_A_TURN
+    return taken, UUID(rows[0][6]) if goes_on else NO_TENANT
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -296,8 +300,9 @@ UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE l
 # GREATEST skip NULL.)
 LOOK_AGAIN = f"""
 WITH l AS MATERIALIZED (
-    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason
-    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[]) AS u(endpoint_id, slots, hold_seconds, hold_reason)
+    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason, u.tokens
+    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[])
+         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens)
     JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 ), next AS MATERIALIZED (
@@ -308,7 +313,8 @@ WITH l AS MATERIALIZED (
     FROM l
 )
 UPDATE deliveries_lane lane
-SET dispatcher_id = NULL, slots = next.slots, hold_until = next.hold_until, hold_reason = next.hold_reason,
+SET dispatcher_id = NULL, slots = next.slots, tokens = COALESCE(next.tokens, 0),
+    tokens_at = CASE WHEN next.tokens IS NULL THEN NULL ELSE now() END, hold_until = next.hold_until, hold_reason = next.hold_reason,
     ready_at = CASE WHEN lane.ready_at IS NULL AND next.due IS NULL THEN NULL
                     ELSE GREATEST(now(), LEAST(lane.ready_at, next.due)) END,
     is_ready = (lane.ready_at IS NOT NULL OR next.due IS NOT NULL)
@@ -324,6 +330,7 @@ class Release:
     slots: float
     hold_seconds: float | None = None
     hold_reason: str | None = None
+    tokens: float | None = None
 
 
 def release(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
@@ -344,6 +351,7 @@ def look_again(connection: Connection, *, me: UUID, lanes: Sequence[Release], un
             arrays.nullable_float8s(lane.slots for lane in lanes),
             arrays.nullable_float8s(lane.hold_seconds for lane in lanes),
             arrays.texts([lane.hold_reason for lane in lanes]),
+            arrays.nullable_float8s(lane.tokens for lane in lanes),
             me,
             UUID(bytes=until),
         ],
