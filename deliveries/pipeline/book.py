@@ -101,6 +101,8 @@ class HeldLane:
     is_loading: bool = False
     is_sendable: bool = False
     """Stands in its tenant's queue of sendable lanes."""
+    is_unfinished: bool = False
+    """More is to be ended than one round ended."""
     is_hungry: bool = False
     """Its next delivery's payload is not here and being fetched."""
     is_dropped: bool = False
@@ -133,7 +135,9 @@ class HeldLane:
         if self.config.rate_limit is not None:
             self.seconds_to_token(now)
             tokens = self.tokens
-        return Release(self.endpoint_id, self.slots, self.hold_seconds, self.hold_reason, tokens)
+        return Release(
+            self.endpoint_id, self.slots, self.hold_seconds, self.hold_reason, tokens, self.is_unfinished
+        )
 
     def in_memory(self) -> list[bytes]:
         """Deliveries that a load from the beginning must leave out."""

@@ -397,6 +397,9 @@ class Dispatcher:
                 is_success=is_good,
                 wait_seconds=wait if is_charged or answer.is_platform_fault else None,
                 is_automatic=is_charged,
+                line=None
+                if owed.ordering_key is None or wait is not None
+                else (lane.endpoint_id, owed.ordering_key),
                 manual_seen=None
                 if owed.manual_requested_at is None
                 else owed.manual_requested_at.timestamp(),
@@ -454,6 +457,10 @@ class Dispatcher:
             for result, lane in zip(batch, batch_lanes, strict=True):
                 lane.unrecorded -= 1
                 lane.flying.discard(result.delivery_id)
+                if result.line is not None:
+                    # Its successor is due now.
+                    lane.is_dry = False
+                    lane.cursor_since = 0.0
                 self.attention.add(lane)
                 self.result_bytes -= len(result.response_body) + len(result.response_headers)
 
@@ -610,6 +617,7 @@ class Dispatcher:
                 )
             if taken.endpoint_id in plan.ended:
                 lane.is_dropped = True
+                lane.is_unfinished = plan.ended[taken.endpoint_id] >= lanes.END_BATCH
                 self.attention.add(lane)
         for event in plan.events:
             book.put_payload(payload_of(event, now))

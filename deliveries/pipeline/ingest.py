@@ -25,7 +25,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from deliveries.pipeline import arrays
+from deliveries.pipeline import arrays, fifo
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES, SettingsCache, Target, TenantSettings, fan_out
 from deliveries.pipeline.json_bytes import format_time
@@ -418,10 +418,11 @@ WITH e AS (
 INSERT INTO deliveries_delivery (id, tenant_id, endpoint_id, event_id, event_type, status, trigger, subscription_id,
                                  ordering_key, sequence, attempt_count, schedule_step, next_attempt_at, body,
                                  preparation_error, size, created_at)
-SELECT d.id, e.tenant_id, d.endpoint_id, e.id, e.type, 'pending', %s, d.subscription_id,
+SELECT d.id, e.tenant_id, d.endpoint_id, e.id, e.type, 'pending', d.trigger, d.subscription_id,
        CASE WHEN d.is_fifo THEN COALESCE(e.ordering_key, '') END, e.sequence, 0, 0,
-       GREATEST(e.deliver_at, e.created_at), d.body, d.error, COALESCE(octet_length(d.body), e.size), e.created_at
-FROM unnest(%s, %s, %s, %s, %s, %s, %s) AS d(id, event_id, endpoint_id, subscription_id, is_fifo, body, error)
+       CASE WHEN NOT d.is_fifo THEN GREATEST(e.deliver_at, e.created_at) END, d.body, d.error, COALESCE(octet_length(d.body), e.size), e.created_at
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s)
+     AS d(id, trigger, event_id, endpoint_id, subscription_id, is_fifo, body, error)
 JOIN e ON e.id = d.event_id
 """
 
@@ -436,10 +437,18 @@ def _write(
     if not prepared:
         return
     try:
-        if any(one.event.idempotency for one in prepared):
+        lines = {
+            (target.endpoint_id, one.event.ordering_key or "")
+            for one in prepared
+            for target in one.targets
+            if target.is_fifo
+        }
+        if lines or any(one.event.idempotency for one in prepared):
             with connection.transaction():
+                fifo.lock_lines(connection, lines)
                 fresh = _claim_keys(connection, prepared, results)
                 _insert(connection, fresh, now)
+                fifo.pass_on(connection, lines)
                 _keep_replies(connection, fresh)
         else:
             _insert(connection, prepared, now)
@@ -479,8 +488,8 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[_Prepared], now:
         arrays.int4s([len(one.targets) for one in prepared]),
         arrays.texts([one.warning for one in prepared]),
         arrays.int4s([one.event.hops for one in prepared]),
-        "test" if prepared[0].event.only_endpoint else "automatic",
         arrays.uuids([key for _, _, key in made]),
+        arrays.texts(["test" if one.event.only_endpoint else "automatic" for one, _, _ in made]),
         arrays.uuids([one.event_id for one, _, _ in made]),
         arrays.uuids([target.endpoint_id for _, target, _ in made]),
         arrays.nullable_uuids([target.subscription_id for _, target, _ in made]),

@@ -205,7 +205,7 @@ DUE = "LEAST(d.next_attempt_at, d.manual_requested_at)"
 # `until` keeps the planner off the partitions of the coming weeks, which are empty.
 LOAD = f"""
 SELECT d.endpoint_id, d.id, d.event_id, d.attempt_count, d.schedule_step, d.trigger, d.size,
-       d.body IS NOT NULL, d.next_attempt_at <= now(), d.manual_requested_at, d.due, d.preparation_error
+       d.body IS NOT NULL, d.next_attempt_at <= now(), d.manual_requested_at, d.due, d.preparation_error, d.ordering_key
 FROM unnest(%s::uuid[], %s::int[], %s::timestamptz[], %s::uuid[]) AS lane(endpoint_id, wanted, after_due, after_id)
 CROSS JOIN LATERAL (
     SELECT d.*, {DUE} AS due FROM deliveries_delivery d
@@ -243,6 +243,7 @@ class Owed:
     manual_requested_at: Any
     due: Any
     preparation_error: str | None
+    ordering_key: str | None
     body: bytes | None = None
 
 
@@ -300,16 +301,17 @@ UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE l
 # GREATEST skip NULL.)
 LOOK_AGAIN = f"""
 WITH l AS MATERIALIZED (
-    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason, u.tokens
-    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[])
-         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens)
+    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason, u.tokens, u.is_unfinished
+    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[])
+         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished)
     JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 ), next AS MATERIALIZED (
     SELECT l.*, now() + make_interval(secs => l.hold_seconds) AS hold_until,
-           (SELECT {DUE} FROM deliveries_delivery d
-            WHERE d.endpoint_id = l.endpoint_id AND {IS_OWED} AND {DUE} IS NOT NULL AND d.id <= %s
-            ORDER BY {DUE}, d.id LIMIT 1) AS due
+           CASE WHEN l.is_unfinished THEN now() ELSE
+               (SELECT {DUE} FROM deliveries_delivery d
+                WHERE d.endpoint_id = l.endpoint_id AND {IS_OWED} AND {DUE} IS NOT NULL AND d.id <= %s
+                ORDER BY {DUE}, d.id LIMIT 1) END AS due
     FROM l
 )
 UPDATE deliveries_lane lane
@@ -331,6 +333,8 @@ class Release:
     hold_seconds: float | None = None
     hold_reason: str | None = None
     tokens: float | None = None
+    is_unfinished: bool = False
+    """There is more to do, whatever the deliveries say: those that wait in a line have no time of their own."""
 
 
 def release(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
@@ -352,6 +356,7 @@ def look_again(connection: Connection, *, me: UUID, lanes: Sequence[Release], un
             arrays.nullable_float8s(lane.hold_seconds for lane in lanes),
             arrays.texts([lane.hold_reason for lane in lanes]),
             arrays.nullable_float8s(lane.tokens for lane in lanes),
+            arrays.bools([lane.is_unfinished for lane in lanes]),
             me,
             UUID(bytes=until),
         ],
@@ -382,11 +387,13 @@ def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) ->
     return [row[0] for row in rows]
 
 
+END_BATCH = 1000
+
 END_PENDING = f"""
 WITH ended AS MATERIALIZED (
     SELECT d.id FROM deliveries_delivery d
     WHERE d.endpoint_id = %s AND {IS_OWED} AND d.id <> ALL(%s::uuid[])
-    ORDER BY d.id LIMIT 1000 FOR NO KEY UPDATE
+    ORDER BY d.id LIMIT {END_BATCH} FOR NO KEY UPDATE
 )
 UPDATE deliveries_delivery d
 SET status = CASE WHEN d.status = 'pending' THEN 'cancelled' ELSE d.status END,

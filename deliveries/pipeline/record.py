@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import arrays
+from deliveries.pipeline import arrays, fifo
 from deliveries.pipeline.database import Row
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Result:
     """Counts as a step of the retry schedule. Manual attempts, and faults of the platform's own, do not."""
     manual_seen: float | None
     """The manual request that this attempt answers."""
+    line: fifo.Line | None = None
+    """Its ordering key, if it has one and this attempt may have ended it."""
 
 
 COPY = (
@@ -121,7 +123,10 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
     # In key order, as every statement that touches several deliveries.
     ordered = sorted(results, key=lambda result: result.delivery_id)
     low, high = UUID(bytes=ordered[0].delivery_id), UUID(bytes=ordered[-1].delivery_id)
+    lines = {result.line for result in results if result.line is not None}
     with connection.transaction(), connection.cursor() as cursor:
+        if lines:
+            fifo.lock_lines(cursor, lines)
         with cursor.copy(COPY) as copy:
             copy.write(copy_rows(results))
         cursor.execute(
@@ -139,6 +144,8 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
                 high,
             ],
         )
+        if lines:
+            fifo.pass_on(cursor, lines)
 
 
 def _without_recorded(connection: psycopg.Connection[Row], results: Sequence[Result]) -> list[Result]:
