@@ -89,11 +89,15 @@ TEMPLATES = [
     },
 ]
 
-# One database engine: PostgreSQL. The placeholder lets commands that need no database load the settings.
-DATABASE_URL = env_str("DATABASE_URL", "postgresql://not-configured.invalid/set-DATABASE_URL")
-DATABASES: dict[str, Any] = {"default": dj_database_url.parse(DATABASE_URL)}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://. No other database is supported.")
+# One database engine: PostgreSQL. Commands that need no database load the settings without one.
+DATABASE_URL = env_str("DATABASE_URL")
+DATABASES: dict[str, Any] = {"default": {"ENGINE": "django.db.backends.dummy"}}
+if DATABASE_URL:
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
+    if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(
+            "DATABASE_URL must begin with postgresql://. No other database is supported."
+        )
 WEBHOOKS_DATABASE_POOL = env_int("WEBHOOKS_DATABASE_POOL", 8, low=1, high=100)
 DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
     "application_name": "webhooks-web",
