@@ -232,7 +232,7 @@ def test_sensitive_headers_are_kept_encrypted_and_shown_by_name() -> None:
     assert made["headers"] == {"X-Team": "a"}
     assert made["sensitive_headers"] == ["Authorization", "X-Api-Key"]
     row = row_of(made)
-    sealed = bytes(row.sensitive_headers_encrypted)
+    sealed = bytes(row.sensitive_headers_encrypted or b"")
     assert b"s3cret" not in sealed
     assert open_headers(tenant_id=tenant.id, endpoint_id=row.id, sealed=sealed) == {
         "Authorization": "Bearer s3cret",
@@ -476,7 +476,7 @@ def test_deleted_softly() -> None:
     assert row.deleted_at is not None
     assert row.sensitive_headers_encrypted is None
     assert EndpointSecret.objects.for_tenant(tenant).count() == 0
-    last = EndpointVersion.objects.for_tenant(tenant).order_by("-settings_version").first()
+    last = EndpointVersion.objects.for_tenant(tenant).latest("settings_version")
     assert last.snapshot["is_deleted"]
     assert Lane.objects.for_tenant(tenant).get().is_ready
 

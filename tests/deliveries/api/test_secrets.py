@@ -101,7 +101,7 @@ def test_both_sign_until_the_overlap_ends() -> None:
     new = body(rotated, 200)["secret"]
     assert rotated["Cache-Control"] == "no-store"
     assert live(tenant) == [(plain(SECRET), False), (plain(new), True)]
-    old = EndpointSecret.objects.for_tenant(tenant).order_by("id").first()
+    old = EndpointSecret.objects.for_tenant(tenant).earliest("id")
     assert abs(old.expires_at - timezone.now() - timedelta(seconds=600)) < timedelta(seconds=5)
     assert body(api.get(f"{path}/secret"), 200)["secret"] == new
 
@@ -140,7 +140,7 @@ def test_an_ended_overlap_makes_room() -> None:
     path = make(api, tenant)
     for _ in range(4):
         body(api.post(f"{path}/secret/rotate"), 200)
-    first = EndpointSecret.objects.for_tenant(tenant).order_by("id").first()
+    first = EndpointSecret.objects.for_tenant(tenant).earliest("id")
     EndpointSecret.objects.for_tenant(tenant).filter(id=first.id).update(expires_at=timezone.now())
 
     body(api.post(f"{path}/secret/rotate"), 200)

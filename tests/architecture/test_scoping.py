@@ -1,0 +1,152 @@
+"""Rows of a tenant are reached through `.objects.for_tenant(tenant)`; what goes round it stands in a short list here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+
+from tenants.models import (
+    ApiKey,
+    AuditEntry,
+    EventType,
+    IdempotencyRecord,
+    PlatformState,
+    RateCounter,
+    Tenant,
+    User,
+)
+from tenants.scoping import TenantManager, TenantOwned, UnscopedQuery
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CODE = ("webhooks_platform", "tenants", "deliveries")
+
+NOT_OWNED: set[type[models.Model]] = {
+    # The platform's own.
+    Tenant,
+    User,
+    PlatformState,
+    RateCounter,
+    apps.get_model("deliveries", "Dispatcher"),
+    apps.get_model("deliveries", "SweepState"),
+    # Of a tenant, or of the platform: their tenant may be empty, so each query says whose it wants.
+    ApiKey,
+    AuditEntry,
+    EventType,
+    # Its space is a tenant or an operator key.
+    IdempotencyRecord,
+    # Django's.
+    Group,
+    Permission,
+    ContentType,
+}
+
+UNSCOPED = {
+    ("deliveries/services/endpoints.py", "disable_gone"): "the dispatcher knows the endpoint alone",
+    ("deliveries/services/jobs.py", "_batch"): "the task knows the job alone",
+    ("deliveries/services/jobs.py", "_count_first"): "the task knows the job alone",
+    ("deliveries/services/jobs.py", "_running_rows"): "the task knows the job alone",
+    ("deliveries/services/erasing.py", "erase_echoes"): "a sweep over all tenants",
+    ("deliveries/pipeline/wake.py", "request_manual_attempt"): "rows that the caller found through the door",
+}
+"""Who may use the bypass, and why."""
+
+HOLES = {
+    "get_object_or_404",
+    "get_list_or_404",
+    "ListView",
+    "DetailView",
+    "UpdateView",
+    "DeleteView",
+    "CreateView",
+}
+"""They take a model or its default manager, which knows no tenant."""
+
+
+def files() -> Iterator[tuple[str, ast.Module]]:
+    for package in CODE:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            if "/migrations/" not in name:
+                yield name, ast.parse(path.read_text())
+
+
+def functions_with(tree: ast.Module, attribute: str) -> Iterator[str]:
+    """The names of the functions, or `<module>`, in which the attribute is used."""
+
+    def walk(node: ast.AST, inside: str) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            name = inside
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                name = child.name
+            if isinstance(child, ast.Attribute) and child.attr == attribute:
+                yield name
+            yield from walk(child, name)
+
+    yield from walk(tree, "<module>")
+
+
+OWN_MODELS = [model for model in apps.get_models() if model.__module__.split(".")[0] in CODE]
+
+
+@pytest.mark.parametrize("model", OWN_MODELS, ids=lambda model: model.__name__)
+def test_every_model_is_scoped_or_known_not_to_be(model: type[models.Model]) -> None:
+    if model in NOT_OWNED:
+        assert not issubclass(model, TenantOwned)
+        return
+    assert issubclass(model, TenantOwned)
+    assert isinstance(model.objects, TenantManager)
+    assert not {field.name: field for field in model._meta.get_fields()}["tenant"].null
+
+
+@pytest.mark.parametrize(
+    "model",
+    [model for model in OWN_MODELS if issubclass(model, TenantOwned)],
+    ids=lambda model: model.__name__,
+)
+def test_the_door_leads_nowhere_without_a_tenant(model: type[TenantOwned]) -> None:
+    for ask in ("all", "get", "filter", "count", "first", "exists", "values", "update", "create"):
+        with pytest.raises(UnscopedQuery):
+            getattr(model.objects, ask)()
+
+
+def test_the_bypass_is_used_where_it_is_allowed_and_nowhere_else() -> None:
+    used = {
+        (name, function)
+        for name, tree in files()
+        if name != "tenants/scoping.py" and not name.endswith("admin.py") and "/bench/" not in name
+        for attribute in ("unscoped", "_unscoped", "_base_manager", "_default_manager")
+        for function in functions_with(tree, attribute)
+    }
+
+    assert used <= UNSCOPED.keys(), used - UNSCOPED.keys()
+
+
+def test_no_shortcut_takes_a_model_without_its_tenant() -> None:
+    used = {
+        (name, node.id)
+        for name, tree in files()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in HOLES
+    }
+
+    assert used == set()
+
+
+def test_forms_offer_no_choice_of_another_tenants_rows() -> None:
+    """A ModelForm fills its foreign keys' choices from the default manager."""
+    used = {
+        name
+        for name, tree in files()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and (node.id if isinstance(node, ast.Name) else node.attr)
+        in {"ModelForm", "ModelChoiceField", "ModelMultipleChoiceField"}
+        and not name.endswith("admin.py")
+    }
+
+    assert used == set()
