@@ -17,6 +17,7 @@ from deliveries.pipeline import partitions, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
+from deliveries.services.endpoints import disable_gone
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,6 @@ def open_configured_transport(capacity: int) -> Transport:
 
 def gone(endpoint_id: UUID) -> None:
     """Called in a thread of the dispatcher's, whose Django connection must not go stale in between."""
-    from deliveries.services.endpoints import disable_gone  # noqa: PLC0415 - legacy_: moves up with the services
-
     close_old_connections()
     try:
         disable_gone(endpoint_id=endpoint_id)
