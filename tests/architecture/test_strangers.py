@@ -1,0 +1,286 @@
+"""Every URL of the platform, asked by those who may not: nobody, a key without scopes, a tenant's key, a stranger.
+
+The walk goes over the resolver, so a new route without a sample fails here.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from deliveries.models import Delivery, Job
+from deliveries.pipeline import ingest
+from deliveries.pipeline.ingest import Accepted, NewEvent
+from deliveries.services.endpoints import create_endpoint
+from tenants import ids
+from tenants.api.permissions import ANY_KEY, OPERATOR
+from tenants.ids import new_id
+from tenants.models import ApiKey, EventType, PortalLink, Tenant
+from tests.support.api import Api, make_key, make_tenant, operator_api, tenant_api
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+OPEN = {
+    "health/live",
+    "health/ready",
+    "api/v1/openapi.json",
+    "api/docs",
+}
+"""No key needed. /metrics has a token of its own."""
+
+PAGES = ("admin/",)
+"""Behind a session: nobody is sent to sign in, keys open nothing."""
+
+
+@dataclass(frozen=True)
+class Route:
+    path: str
+    """As the resolver has it: `api/v1/tenants/<str:tenant>/endpoints`."""
+    callback: Any
+
+    @property
+    def names(self) -> list[str]:
+        return re.findall(r"<\w+:(\w+)>", self.path)
+
+    @property
+    def scopes(self) -> dict[str, str]:
+        """Of plain views, which declare nothing, the scope that publishing needs."""
+        view = getattr(self.callback, "view_class", None)
+        return dict(view.scopes) if view else {"POST": "events:write"}
+
+    def at(self, sample: dict[str, str]) -> str:
+        return "/" + re.sub(r"<\w+:(\w+)>", lambda found: sample[found[1]], self.path)
+
+
+def routes(patterns: Any = None, prefix: str = "") -> Iterator[Route]:
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        path = prefix + str(pattern.pattern).removesuffix("$").removeprefix("^")
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, path)
+        elif isinstance(pattern, URLPattern):
+            yield Route(path, pattern.callback)
+
+
+ROUTES = list(routes())
+API = [route for route in ROUTES if route.path.startswith("api/v1/") and route.path not in OPEN]
+OWNED = [route for route in API if "tenant" in route.names]
+
+
+@dataclass(frozen=True)
+class World:
+    owner: Tenant
+    stranger: Tenant
+    sample: dict[str, str]
+    """One real object of the owner's for every name in a path."""
+
+
+@pytest.fixture(scope="module")
+def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
+    with django_db_blocker.unblock():
+        yield make_world()
+
+
+def make_world() -> World:
+    owner, stranger = make_tenant(), make_tenant()
+    EventType.objects.create(tenant=owner, name="secret.type")
+    endpoint = create_endpoint(actor=operator_actor(), tenant=owner, url="https://owner.example.com")
+    accepted = ingest.publish([NewEvent(tenant_id=owner.id.bytes, type="secret.type", data=b'{"secret":1}')])[
+        0
+    ]
+    assert isinstance(accepted, Accepted)
+    delivery = Delivery.objects.for_tenant(owner).get()
+    job = Job(
+        id=new_id(),
+        tenant=owner,
+        endpoint=endpoint,
+        kind="recover",
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+        until=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    job.save(force_insert=True)
+    link = PortalLink(
+        tenant=owner, hash=new_id().bytes, role="viewer", expires_at=datetime(2100, 1, 1, tzinfo=UTC)
+    )
+    link.save(force_insert=True)
+    make_key(owner)
+    key = ApiKey.objects.filter(tenant=owner).latest("id")
+    return World(
+        owner,
+        stranger,
+        {
+            "tenant": owner.slug,
+            "endpoint": ids.to_text("ep", endpoint.id),
+            "subscription": ids.to_text("sub", endpoint.subscriptions.all()[0].id),
+            "event": ids.to_text("evt", delivery.event_id),
+            "delivery": ids.to_text("dlv", delivery.id),
+            "job": ids.to_text("job", job.id),
+            "link": ids.to_text("lnk", link.id),
+            "key": ids.to_text("key", key.id),
+            "name": "secret.type",
+        },
+    )
+
+
+def operator_actor() -> Any:
+    from tenants.services.audit import COMMAND
+
+    return COMMAND
+
+
+def missing(world: World) -> dict[str, str]:
+    """Well-formed names of what does not exist, with a tenant that does."""
+    prefixes = {
+        "endpoint": "ep",
+        "subscription": "sub",
+        "event": "evt",
+        "delivery": "dlv",
+        "job": "job",
+        "link": "lnk",
+        "key": "key",
+    }
+    made_up = {name: ids.to_text(prefix, new_id()) for name, prefix in prefixes.items()}
+    return {**made_up, "tenant": world.stranger.slug, "name": "no.such.type"}
+
+
+def ask(api: Api, method: str, path: str) -> HttpResponse:
+    assert path.startswith("/api/v1")
+    return api.send(method, path.removeprefix("/api/v1"), None if method in {"GET", "DELETE"} else {})
+
+
+def shown(response: HttpResponse) -> tuple[int, bytes, dict[str, str]]:
+    return response.status_code, response.content, dict(response.headers)
+
+
+def code(response: HttpResponse) -> tuple[int, str]:
+    assert response["Content-Type"] == "application/problem+json"
+    return response.status_code, json.loads(response.content)["code"]
+
+
+# --- the walk itself --------------------------------------------------------------------------------------------------
+
+
+def test_every_route_is_known_to_this_walk(world: World) -> None:
+    unknown = [
+        route.path
+        for route in ROUTES
+        if route not in API
+        and route.path not in OPEN
+        and route.path != "metrics"
+        and not route.path.startswith(PAGES)
+    ]
+
+    assert unknown == []
+    assert {name for route in API for name in route.names} <= world.sample.keys()
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", API, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_nobody_is_told_to_bring_a_key(route: Route, world: World) -> None:
+    for method in METHODS:
+        for api in (Api(None), Api("whk_unknown")):
+            response = ask(api, method, route.at(world.sample))
+            if response.status_code == 429:
+                # Unknown keys are counted; that is an answer before anything else is looked at, too.
+                continue
+            assert code(response) == (401, "unauthenticated"), method
+            assert response["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("route", OWNED, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_a_stranger_cannot_tell_what_is_there_from_what_is_not(route: Route, world: World) -> None:
+    stranger = tenant_api(world.stranger)
+    nothing = missing(world)
+    for method, scope in route.scopes.items():
+        if scope == OPERATOR:
+            assert code(ask(stranger, method, route.at(world.sample))) == (403, "operator_only")
+            continue
+        answers = [
+            shown(ask(stranger, method, route.at(world.sample))),
+            shown(
+                ask(stranger, method, route.at(world.sample | {"tenant": ids.to_text("tnt", world.owner.id)}))
+            ),
+            shown(ask(stranger, method, route.at(nothing | {"tenant": "nobody-at-all"}))),
+        ]
+        if len(route.names) > 1 and not (method == "PUT" and route.names == ["tenant", "endpoint"]):
+            answers += [
+                shown(ask(stranger, method, route.at(world.sample | {"tenant": world.stranger.slug}))),
+                shown(ask(stranger, method, route.at(nothing))),
+            ]
+        assert all(answer == answers[0] for answer in answers), method
+        assert answers[0][0] == 404, method
+        assert json.loads(answers[0][1]) == {
+            "type": "/errors/not_found",
+            "title": "Not found",
+            "status": 404,
+            "detail": "There is no such thing here.",
+            "code": "not_found",
+            "request_id": "the-request",
+        }
+
+
+@pytest.mark.parametrize("route", API, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_a_key_without_the_scope_is_told_which(route: Route, world: World) -> None:
+    everything = set(ApiKey.Scope.values)
+    for method, scope in route.scopes.items():
+        if scope == ANY_KEY:
+            continue
+        if scope == OPERATOR:
+            answer = ask(tenant_api(world.owner), method, route.at(world.sample))
+            assert code(answer) == (403, "operator_only"), method
+        else:
+            answer = ask(tenant_api(world.owner, *(everything - {scope})), method, route.at(world.sample))
+            assert code(answer) == (403, "missing_scope"), method
+            assert scope in json.loads(answer.content)["detail"]
+
+
+@pytest.mark.usefixtures("database")
+def test_after_the_walk_everything_is_still_there(world: World) -> None:
+    """Last in the file: nothing that strangers sent changed or ended anything."""
+    api = tenant_api(world.owner)
+    root = f"/tenants/{world.owner.slug}"
+
+    for path in ("endpoints/{endpoint}", "event-types/{name}", "api-keys/{key}", "events/{event}"):
+        assert api.get(f"{root}/{path.format(**world.sample)}").status_code == 200, path
+    endpoint = json.loads(api.get(f"{root}/endpoints/{world.sample['endpoint']}").content)
+    assert (endpoint["url"], endpoint["status"]) == ("https://owner.example.com", "enabled")
+    assert Delivery.objects.for_tenant(world.owner).count() == 1
+    assert operator_api().get(root).status_code == 200
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+PAGE_SAMPLES = {
+    "object_id": "1",
+    "content_type_id": "1",
+    "url": "nowhere",
+    "app_label": "tenants",
+}
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.path.startswith(PAGES)], ids=lambda route: route.path
+)
+@pytest.mark.usefixtures("database")
+def test_nobody_sees_a_page_of_the_admin(route: Route, world: World) -> None:
+    if route.path in {"admin/login/", "admin/logout/", "admin/jsi18n/"}:
+        return
+    path = route.at(PAGE_SAMPLES) if "(?P<" not in route.path else "/admin/tenants/"
+    key = make_key(world.owner)
+
+    for client in (Client(), Client(headers={"Authorization": f"Bearer {key}"})):
+        response = client.get(path)
+        assert response.status_code in {302, 404}, path
+        if response.status_code == 302:
+            assert response["Location"].startswith("/admin/login/"), path
