@@ -76,6 +76,9 @@ class DeliveryOut(Output):
     completed_at = Shown(fields.nullable(fields.TIME))
 
 
+DeliveryPage = page_of(DeliveryOut)
+
+
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
     return {
         "id": ids.to_text(ids.DELIVERY, delivery.id),
@@ -213,7 +216,7 @@ class DeliveriesView(TenantAPIView):
         operation_id="list_deliveries",
         summary="List deliveries",
         tags=["Deliveries"],
-        responses={200: page_of(DeliveryOut)},
+        responses={200: DeliveryPage},
     )
     def get(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Newest first."""

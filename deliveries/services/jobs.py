@@ -224,7 +224,7 @@ def stale_jobs() -> list[UUID]:
 
 def _count_first(job_id: UUID) -> Progress:
     """Without a lock: counting may take long, and a second count does no harm."""
-    job = Job.unscoped.filter(id=job_id).select_related("endpoint", "tenant").first()
+    job = _job(job_id)
     if job is None or job.status != Job.Status.RUNNING:
         return Progress.ENDED
     if job.total is None:
@@ -234,25 +234,32 @@ def _count_first(job_id: UUID) -> Progress:
             total += len(batch.again)
             if time.monotonic() - beat > STALE_SECONDS / 6:
                 beat = time.monotonic()
-                if not _running_rows(job_id).update(heartbeat_at=Now()):
+                if not _running(job_id).update(heartbeat_at=Now()):
                     return Progress.ENDED
-        _running_rows(job_id).filter(total__isnull=True).update(total=total, heartbeat_at=Now())
+        _running(job_id).filter(total__isnull=True).update(total=total, heartbeat_at=Now())
     return Progress.AT_ONCE
 
 
-def _running_rows(job_id: UUID) -> "QuerySet[Job]":
+def _job(job_id: UUID) -> Job | None:
+    job: Job | None = Job.unscoped.filter(id=job_id).select_related("endpoint", "tenant").first()
+    return job
+
+
+def _lock(job_id: UUID) -> Job | None:
+    """For the transaction. None: another has it."""
+    rows = Job.unscoped.select_for_update(skip_locked=True, of=("self",)).filter(id=job_id)
+    job: Job | None = rows.select_related("endpoint", "tenant").first()
+    return job
+
+
+def _running(job_id: UUID) -> "QuerySet[Job]":
     return Job.unscoped.filter(id=job_id, status=Job.Status.RUNNING)
 
 
 def _batch(job_id: UUID) -> Progress:
     """One transaction: look at the next events or deliveries, make what is wanted, write how far it came."""
     with transaction.atomic():
-        job = (
-            Job.unscoped.select_for_update(skip_locked=True, of=("self",))
-            .filter(id=job_id)
-            .select_related("endpoint", "tenant")
-            .first()
-        )
+        job = _lock(job_id)
         if job is None:
             # Another works on it and goes on by itself, or it is gone.
             return Progress.ENDED
@@ -267,13 +274,13 @@ def _batch(job_id: UUID) -> Progress:
             job.error = "tenant_deleted"
             return _end(job, Job.Status.FAILED)
         if _is_behind(job.endpoint_id):
-            _running_rows(job_id).update(heartbeat_at=Now())
+            _running(job_id).update(heartbeat_at=Now())
             return Progress.LATER
         batch = next(_walk(job), None)
         if batch is None:
             return _end(job, Job.Status.DONE)
         made = deliver_again(tenant_id=job.tenant_id, again=batch.again, trigger=Delivery.Trigger.REPLAY)
-        _running_rows(job_id).update(cursor=batch.cursor, done=F("done") + len(made), heartbeat_at=Now())
+        _running(job_id).update(cursor=batch.cursor, done=F("done") + len(made), heartbeat_at=Now())
     return Progress.AT_ONCE
 
 
