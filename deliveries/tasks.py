@@ -13,11 +13,15 @@ from celery.signals import worker_init, worker_process_init, worker_shutting_dow
 from django.conf import settings
 from django.db import close_old_connections
 
+from deliveries import job_tasks
 from deliveries.pipeline import partitions, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
 from deliveries.services.endpoints import disable_gone
+
+__all__ = ["dispatch", "expire", "job_tasks", "make_partitions", "repair", "sweep"]
+"""Celery looks for tasks in this module; those of jobs come along."""
 
 logger = logging.getLogger(__name__)
 
