@@ -122,6 +122,9 @@ def boolean(value: object) -> bool:
 
 
 def whole_number(value: object, *, low: int, high: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        # To JSON, 15.0 and 15 are the same number.
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Invalid("invalid_type", "Must be a whole number.")
     return int(_in_range(value, low, high))

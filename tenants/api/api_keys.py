@@ -49,7 +49,7 @@ def expires_at(value: object) -> datetime:
 
 @example({"name": "backend", "scopes": ["events:write", "events:read"], "expires_at": None})
 class ApiKeyIn(Input):
-    name = Field(validation.name, fields.text(200, 1), required=True)
+    name = Field(validation.name, fields.text(200, 1, fields.NOT_BLANK), required=True)
     scopes = Field(scopes, SCOPES, required=True, help_text="No scope that the key which asks lacks.")
     expires_at = Field(expires_at, fields.TIME, help_text="null: never.")
     rate_limit = Field(

@@ -16,18 +16,49 @@ from tenants.api.idempotency import idempotent
 from tenants.api.permissions import OPERATOR
 from tenants.api.query import Parameter
 from tenants.api.rendering import StrictJSONParser, body_of
-from tenants.api.schema import example
+from tenants.api.schema import EVENT_TYPE_NAME, example
 from tenants.services import catalogue
 from tenants.services.catalogue import Imported
 from tenants.yaml_strict import MalformedYaml
 
+_CONTENT = {
+    "type": "object",
+    "properties": {"schema": {"type": "object"}, "example": {"type": "object"}},
+}
+_OPERATION = {
+    "type": "object",
+    "properties": {
+        "description": fields.text(2000, pattern=fields.SEVERAL_LINES),
+        "tags": fields.list_of(fields.text(128)),
+        "deprecated": {"type": "boolean"},
+        "requestBody": {
+            "type": "object",
+            "required": ["content"],
+            "properties": {
+                "content": {
+                    "type": "object",
+                    "required": ["application/json"],
+                    "properties": {"application/json": _CONTENT},
+                }
+            },
+        },
+    },
+}
 DOCUMENT = {
     "type": "object",
     "description": "An OpenAPI 3.1 document with a `webhooks` section.",
     "required": ["openapi", "webhooks"],
     "properties": {
         "openapi": {"type": "string", "pattern": r"^3\.[12]"},
-        "webhooks": {"type": "object", "additionalProperties": {"type": "object"}},
+        "webhooks": {
+            "type": "object",
+            "propertyNames": EVENT_TYPE_NAME,
+            "additionalProperties": {
+                "type": "object",
+                "required": ["post"],
+                "properties": {"post": _OPERATION},
+            },
+        },
     },
 }
 

@@ -69,7 +69,7 @@ def example_data(value: object) -> dict[str, Any]:
 
 @example({key: EXAMPLE[key] for key in ("description", "group", "schema", "example")})
 class EventTypeChange(Input):
-    description = Field(validation.description, fields.text(2000))
+    description = Field(validation.description, fields.text(2000, pattern=fields.SEVERAL_LINES))
     group = Field(openapi_catalogue.group, fields.text(128), help_text="A heading to list it under.")
     schema = Field(schema, SCHEMA, help_text="null: anything goes.")
     example = Field(example_data, fields.ANY_OBJECT, help_text="What the schema takes; `test` sends it.")

@@ -118,8 +118,15 @@ def nullable(schema: AnySchema) -> AnySchema:
     return {"oneOf": [schema, {"type": "null"}]}
 
 
-def text(high: int, low: int = 0, **more: Any) -> AnySchema:
-    return {"type": "string", "maxLength": high} | ({"minLength": low} if low else {}) | more
+ONE_LINE = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+SEVERAL_LINES = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$"
+NOT_BLANK = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+
+
+def text(high: int, low: int = 0, pattern: str = ONE_LINE, **more: Any) -> AnySchema:
+    """Without control characters, unless a pattern says otherwise."""
+    schema: AnySchema = {"type": "string", "maxLength": high, "pattern": pattern}
+    return schema | ({"minLength": low} if low else {}) | more
 
 
 def whole_number(low: int, high: int, **more: Any) -> AnySchema:

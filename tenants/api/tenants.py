@@ -35,7 +35,10 @@ LIMITS = {
 METADATA_CHANGES = {
     "type": "object",
     "maxProperties": validation.MAX_METADATA_KEYS,
-    "additionalProperties": fields.nullable(fields.text(validation.MAX_METADATA_VALUE_LENGTH)),
+    "propertyNames": fields.text(validation.MAX_METADATA_KEY_LENGTH, 1),
+    "additionalProperties": fields.nullable(
+        fields.text(validation.MAX_METADATA_VALUE_LENGTH, pattern=fields.SEVERAL_LINES)
+    ),
 }
 
 EXAMPLE = {
@@ -56,10 +59,9 @@ EXAMPLE = {
 }
 
 
-@example({"slug": "acme", "name": "Acme", "metadata": {"plan": "gold"}, "limits": {"endpoints": 200}})
-class TenantIn(Input):
-    slug = Field(validation.slug, SLUG, required=True, help_text="Unique for ever.")
-    name = Field(validation.name, fields.text(200, 1), help_text="Default: the slug.")
+@example({"name": "Acme", "metadata": {"plan": "gold"}, "limits": {"endpoints": 200}})
+class TenantPut(Input):
+    name = Field(validation.name, fields.text(200, 1, fields.NOT_BLANK), help_text="Default: the slug.")
     status = Field(
         lambda value: validation.choice(value, Tenant.Status.values),
         STATUS,
@@ -79,9 +81,9 @@ class TenantIn(Input):
     )
 
 
-@example({"name": "Acme", "limits": {"endpoints": 200}})
-class TenantPut(TenantIn):
-    slug = Field(validation.slug, SLUG, nullable=False, help_text="If given, as in the path.")
+@example({"slug": "acme", "name": "Acme", "metadata": {"plan": "gold"}, "limits": {"endpoints": 200}})
+class TenantIn(TenantPut):
+    slug = Field(validation.slug, SLUG, required=True, help_text="Unique for ever.")
 
 
 @example(EXAMPLE)
@@ -186,12 +188,15 @@ class TenantView(TenantAPIView):
         responses={200: TenantOut, 201: TenantOut},
     )
     def put(self, request: Request, tenant: str) -> Response:
-        """Makes the tenant if no one has the slug. What is absent stays; `metadata` and `limits` are replaced."""
+        """Makes the tenant if no one has the slug. What is absent stays; `metadata` and `limits` are replaced.
+
+        A `slug` in the body is taken if it is the one in the path.
+        """
         try:
             slug = validation.slug(tenant)
         except validation.Invalid:
             slug = access.get_tenant(self.caller, tenant).slug
-        given = TenantPut.read(request)
+        given = TenantIn.read(request, is_partial=True)
         if given.pop("slug", slug) != slug:
             raise problems.invalid([("slug", "mismatch", "Must be the slug in the path, or left out.")])
         try:
