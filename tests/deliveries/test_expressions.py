@@ -184,7 +184,7 @@ def test_what_would_take_long_does_not_run(text: str) -> None:
 
 
 def test_expressions_of_one_event_share_a_budget() -> None:
-    several = scope(budget=Budget(150))
+    several = scope(budget=Budget(40))
     expression = compile_filter("data.amount > 100")
 
     verdicts = [expression.matches(several) for _ in range(8)]
