@@ -29,6 +29,9 @@ MAX_LOAD = 512
 PAYLOAD_BYTES = 32 * 1024 * 1024
 """Payloads in memory at once."""
 
+LANE_PAYLOAD_BYTES = 1024 * 1024
+"""Payloads fetched ahead for one lane in a round, beyond its first: one that hangs keeps no more memory than this."""
+
 TURN_SECONDS = 0.1
 """How long a lane is served while others wait for their turn in the database."""
 
@@ -66,6 +69,35 @@ class Payload:
     """By format: content type, further header lines, and body."""
 
 
+def memory_of(size: int) -> int:
+    """Bytes that a payload takes in memory: the data, and the body made of it."""
+    return 2 * size + 500
+
+
+@dataclass(slots=True)
+class PayloadRoom:
+    """What may be fetched now. A tenant gets more only while it has less waiting or in the air than is free."""
+
+    free: int
+    pinned: dict[bytes, int]
+    """By tenant."""
+    ahead: dict[bytes, int] = field(default_factory=dict)
+    """By lane, in this round."""
+
+    def is_full(self, tenant_id: bytes) -> bool:
+        return self.pinned.get(tenant_id, 0) >= self.free
+
+    def take(self, *, tenant_id: bytes, endpoint_id: bytes, size: int) -> bool:
+        needed = memory_of(size)
+        ahead = self.ahead.get(endpoint_id, 0)
+        if needed > self.free or self.is_full(tenant_id) or (ahead and ahead + needed > LANE_PAYLOAD_BYTES):
+            return False
+        self.free -= needed
+        self.pinned[tenant_id] = self.pinned.get(tenant_id, 0) + needed
+        self.ahead[endpoint_id] = ahead + needed
+        return True
+
+
 @dataclass(slots=True, eq=False)
 class TenantShare:
     """What one tenant has of this dispatcher."""
@@ -74,7 +106,6 @@ class TenantShare:
     lanes: int = 0
     loaded: int = 0
     in_air: int = 0
-    bytes: int = 0
     sendable: "deque[HeldLane]" = field(default_factory=deque)
     is_waiting: bool = False
     """Stands in `Book.turn` already."""
@@ -169,6 +200,8 @@ class Book:
         self.payloads: dict[bytes, Payload] = {}
         self.unused: OrderedDict[bytes, Payload] = OrderedDict()
         self.payload_bytes = 0
+        self.pinned: dict[bytes, int] = {}
+        """Bytes of payloads that wait to be sent or are in the air, by tenant."""
 
     # --- lanes --------------------------------------------------------------------------------------------------------
 
@@ -336,29 +369,35 @@ class Book:
             return
         self.payloads[payload.event_id] = payload
         self.payload_bytes += payload.size
-        share = self.shares.get(payload.tenant_id)
-        if share is not None:
-            share.bytes += payload.size
+        self._pin(payload)
 
     def use_payload(self, payload: Payload) -> None:
-        if not payload.users:
-            self.unused.pop(payload.event_id, None)
+        if not payload.users and self.unused.pop(payload.event_id, None) is not None:
+            self._pin(payload)
         payload.users += 1
 
     def done_with(self, payload: Payload) -> None:
         payload.users -= 1
         self._unpin(payload.event_id)
 
+    def _pin(self, payload: Payload) -> None:
+        self.pinned[payload.tenant_id] = self.pinned.get(payload.tenant_id, 0) + payload.size
+
     def _unpin(self, event_id: bytes) -> None:
         payload = self.payloads.get(event_id)
         if payload is not None and not payload.users and event_id not in self.unused:
             self.unused[event_id] = payload
+            left = self.pinned[payload.tenant_id] - payload.size
+            if left:
+                self.pinned[payload.tenant_id] = left
+            else:
+                del self.pinned[payload.tenant_id]
 
-    def room_for_payloads(self) -> int:
-        """Bytes that may be fetched now; makes room by forgetting what nobody carries."""
+    def room_for_payloads(self) -> PayloadRoom:
+        """What may be fetched now; makes room by forgetting what nobody carries."""
         while self.unused and self.payload_bytes > PAYLOAD_BYTES // 2:
             self._forget(next(iter(self.unused)))
-        return max(0, PAYLOAD_BYTES - self.payload_bytes)
+        return PayloadRoom(max(0, PAYLOAD_BYTES - self.payload_bytes), dict(self.pinned))
 
     def unpin_stale(self, *, before: float) -> None:
         """Payloads whose lane was lost before they were sent."""
@@ -370,6 +409,3 @@ class Book:
         payload = self.unused.pop(event_id)
         del self.payloads[event_id]
         self.payload_bytes -= payload.size
-        share = self.shares.get(payload.tenant_id)
-        if share is not None:
-            share.bytes -= payload.size

@@ -37,6 +37,7 @@ from deliveries.pipeline.book import (
     Book,
     HeldLane,
     Payload,
+    PayloadRoom,
 )
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
@@ -504,9 +505,13 @@ class Dispatcher:
             releasing = releasing[: self.lanes_a_round]
         if not is_patrol:
             waiting.clear()
-        if not (is_taking or is_checking or releasing or loading or clearing or waiting or self.hungry):
+        has_work = is_taking or is_checking or bool(releasing or loading or clearing or waiting)
+        if not has_work and not self.hungry:
             return
         room = book.room_for_payloads()
+        fetch = self._missing(room)
+        if not has_work and not fetch:
+            return
         plan = Round(
             release=[lane.release(now) for lane in releasing],
             clear=[lane.release(now) for lane in clearing],
@@ -519,8 +524,9 @@ class Dispatcher:
             after_tenant=self.after_tenant,
             look_for_woken=waiting,
             check=is_checking,
-            fetch=self._missing(),
-            fetch_bytes=room,
+            fetch=fetch,
+            room=room,
+            tenants={lane.endpoint_id: lane.share.tenant_id for lane in (*loading, *clearing)},
             free_loads=book.free_loads(),
             began=now,
         )
@@ -572,15 +578,21 @@ class Dispatcher:
             wanted.append(lanes.Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
         return wanted
 
-    def _missing(self) -> list[tuple[bytes, int]]:
-        """Events whose payload the next deliveries of hungry lanes need, a few of each lane."""
-        missing: dict[bytes, int] = {}
+    def _missing(self, room: PayloadRoom) -> list[bytes]:
+        """Events whose payload the next deliveries of hungry lanes need, a few of each lane, as there is room."""
+        missing: dict[bytes, None] = {}
         payloads = self.book.payloads
         for lane in self.hungry:
+            tenant_id = lane.share.tenant_id
+            if room.is_full(tenant_id):
+                continue
             for owed in islice(lane.queue, max(1, lane.limit)):
-                if owed.event_id not in payloads:
-                    missing[owed.event_id] = owed.size
-        return list(missing.items())
+                if owed.event_id in payloads or owed.event_id in missing:
+                    continue
+                if not room.take(tenant_id=tenant_id, endpoint_id=lane.endpoint_id, size=owed.size):
+                    break
+                missing[owed.event_id] = None
+        return list(missing)
 
     def _adapt(self, plan: Round, seconds: float) -> None:
         """As many lanes a round as it can do in its time."""

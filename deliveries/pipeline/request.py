@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from deliveries.pipeline.body import RequestTooLarge, encode, query_of, source_of, wire_query
-from deliveries.pipeline.book import HeldLane, Payload
+from deliveries.pipeline.book import HeldLane, Payload, memory_of
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.lanes import Owed
@@ -122,6 +122,6 @@ def payload_of(event: Row, now: float) -> Payload:
         data=None if data is None else bytes(data),
         hops=hops,
         channels=channels,
-        size=2 * len(data or b"") + 500,
+        size=memory_of(len(data or b"")),
         fetched_at=now,
     )

@@ -6,12 +6,13 @@ Everything here runs in that thread, on its connection; the loop's own state is 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from uuid import UUID
 
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, Payload
+from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, Payload, PayloadRoom
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
 from deliveries.pipeline.lanes import Owed
@@ -32,9 +33,12 @@ class Round:
     after_tenant: UUID
     look_for_woken: list[bytes]
     check: bool
-    fetch: list[tuple[bytes, int]]
-    """Events whose payload is needed, with their sizes."""
-    fetch_bytes: int
+    fetch: list[bytes]
+    """Events whose payload is needed."""
+    room: PayloadRoom
+    """For the payloads of what this round loads."""
+    tenants: dict[bytes, bytes]
+    """Of the lanes that are loaded."""
     free_loads: int
     began: float
     """time.monotonic()"""
@@ -91,6 +95,7 @@ class RoundWorker:
         plan.configs = self.configs.get(connection, [(lane.endpoint_id, lane.version) for lane in plan.taken])
         count = max(1, min(MAX_LOAD, plan.free_loads // len(plan.taken) // 2))
         for lane in plan.taken:
+            plan.tenants[lane.endpoint_id] = lane.tenant_id
             config = plan.configs.get(lane.endpoint_id)
             if config is not None and config.cancel_reason is not None:
                 plan.ended[lane.endpoint_id] = lanes.end_pending(
@@ -102,16 +107,15 @@ class RoundWorker:
     def _fetch(self, connection: Connection, plan: Round) -> None:
         """Payloads for what was loaded, the first of each lane first, as many as there is room for."""
         payloads = self.payloads
-        missing = plan.fetch + [(owed.event_id, owed.size) for owed in plan.owed]
-        wanted: set[bytes] = set()
-        room = plan.fetch_bytes
-        for event_id, size in missing:
-            if event_id in payloads or event_id in wanted:
+        wanted = set(plan.fetch)
+        first: dict[bytes, Owed] = {}
+        later = [owed for owed in plan.owed if first.setdefault(owed.endpoint_id, owed) is not owed]
+        for owed in chain(first.values(), later):
+            if owed.event_id in payloads or owed.event_id in wanted:
                 continue
-            room -= 2 * size + 500
-            if room < 0:
-                break
-            wanted.add(event_id)
+            tenant_id = plan.tenants[owed.endpoint_id]
+            if plan.room.take(tenant_id=tenant_id, endpoint_id=owed.endpoint_id, size=owed.size):
+                wanted.add(owed.event_id)
         if wanted:
             plan.events = lanes.load_events(connection, list(wanted))
         bodies = [owed.id for owed in plan.owed if owed.has_body]

@@ -5,8 +5,10 @@ import time
 import pytest
 
 from deliveries.pipeline import ingest
+from deliveries.pipeline.book import PAYLOAD_BYTES
 from tests.support.builders import (
     deliveries_of,
+    delivery_of,
     lane_of,
     make_endpoint,
     make_endpoints,
@@ -101,3 +103,25 @@ def test_five_thousand_lanes_of_one_tenant_do_not_delay_another_by_more_than_a_t
 
             # In requests, which a slow machine does not change: about what a turn of so many lanes may hold.
             assert len(webhooks.requests) - before < 1500
+
+
+def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenant() -> None:
+    hanging, quick = make_tenant(), make_tenant()
+    data = b'{"a":"' + b"x" * 261_000 + b'"}'
+    with Webhooks(a=Reply(waits=True)) as webhooks:
+        make_endpoints(hanging, [webhooks.url("/a")] * 10, max_in_flight=10)
+        make_endpoint(quick, webhooks.url("/b"))
+        for _ in range(10):
+            ingest.publish([new_event(hanging, data) for _ in range(15)])
+        with running() as one:
+            webhooks.wait_for(20)
+            time.sleep(0.5)
+
+            event = publish(quick, data)
+            published = time.monotonic()
+            (request,) = webhooks.wait_for(1, "/b")
+
+            assert request.at - published < 1
+            until(lambda: delivery_of(event).status == "succeeded")
+            assert one.dispatcher.book.payload_bytes <= PAYLOAD_BYTES
+            webhooks.release()
