@@ -232,6 +232,7 @@ class ShownExtension(FieldExtension):  # type: ignore[no-untyped-call] # has no 
 
 def add_components(result: AnySchema, **_: Any) -> AnySchema:
     """Post-processing hook: what operations refer to."""
+    result["info"]["description"] = DESCRIPTION
     components = result.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = _PROBLEM
     components["headers"] = _HEADERS
