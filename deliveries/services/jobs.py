@@ -293,15 +293,23 @@ def _end(job: Job, status: Job.Status) -> Progress:
     return Progress.ENDED
 
 
+# What is due, and what waits in order for it. Each part ends after as many as matter.
+WAITING = """
+SELECT (SELECT count(*) FROM (
+            SELECT FROM deliveries_delivery d WHERE d.endpoint_id = %(endpoint)s
+            AND (d.status = 'pending' OR d.manual_requested_at IS NOT NULL)
+            AND LEAST(d.next_attempt_at, d.manual_requested_at) <= now() LIMIT %(most)s) due)
+     + (SELECT count(*) FROM (
+            SELECT FROM deliveries_delivery d WHERE d.endpoint_id = %(endpoint)s
+            AND (d.status = 'pending' OR d.manual_requested_at IS NOT NULL)
+            AND LEAST(d.next_attempt_at, d.manual_requested_at) IS NULL LIMIT %(most)s) blocked)
+"""
+
+
 def _is_behind(endpoint_id: UUID) -> bool:
-    """Whether the endpoint has as much waiting as a job may put before what is published now. Reads no more than that."""
+    """Whether the endpoint has as much waiting as a job may put before what is published now."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM (SELECT FROM deliveries_delivery d WHERE d.endpoint_id = %s"
-            " AND (d.status = 'pending' OR d.manual_requested_at IS NOT NULL)"
-            " AND LEAST(d.next_attempt_at, d.manual_requested_at) <= now() LIMIT %s) due",
-            [endpoint_id, MOST_PENDING],
-        )
+        cursor.execute(WAITING, {"endpoint": endpoint_id, "most": MOST_PENDING})
         row = cursor.fetchone()
     return bool(row and row[0] >= MOST_PENDING)
 
