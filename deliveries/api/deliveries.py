@@ -8,12 +8,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
-from deliveries.api.texts import header_map, readable
 from deliveries.models import Attempt, Delivery
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services import deliveries
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
 from deliveries.services.endpoints import is_uid
+from deliveries.texts import header_map, readable
 from tenants import ids
 from tenants.api import fields, problems, query
 from tenants.api.fields import NoBody, Output, Shown

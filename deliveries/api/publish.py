@@ -16,8 +16,8 @@ from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
 from tenants import access
+from tenants.addresses import remote_ip_of
 from tenants.api import problems
-from tenants.api.addresses import remote_ip_of
 from tenants.api.idempotency import check_key
 from tenants.api.problems import Problem
 from tenants.api.views import rate_headers

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 
 from tenants import access
 from tenants.access import Caller
-from tenants.api.addresses import remote_ip_of
+from tenants.addresses import remote_ip_of
 
 
 class ApiKeyAuthentication(BaseAuthentication):

@@ -1,38 +1,16 @@
-"""Lists by keyset: a page begins behind the last row of the one before, so rows that arrive move nothing.
+"""Lists by keyset, as replies of the API. How they are cut stands in `tenants/paging.py`."""
 
-A cursor holds a direction and the key of a row. It is not signed: it grants nothing, the list is scoped by itself.
-"""
-
-import base64
-import binascii
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from functools import reduce
-from operator import or_
-from typing import Any, Final, NamedTuple, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
-import msgspec
-from django.core.exceptions import FieldDoesNotExist
 from django.db import models
-from django.db.models import Q
 from rest_framework.response import Response
 
+from tenants import paging
 from tenants.api import problems
-from tenants.api.rendering import time_text
-from tenants.validation import Invalid, moment
+from tenants.paging import InvalidCursor
 
 Row = TypeVar("Row", bound=models.Model)
-
-MAX_CURSOR_LENGTH: Final = 1024
-
-AFTER, FROM, BEFORE, UP_TO = "after", "from", "before", "up_to"
-"""`from` and `up_to` include the row: links out of a page that turned out empty."""
-
-
-class Cursor(NamedTuple):
-    direction: str
-    key: tuple[Any, ...]
 
 
 def page(
@@ -43,89 +21,13 @@ def page(
     keys: Sequence[str] = ("id",),
     ascending: bool = False,
 ) -> Response:
-    """A page of `rows`, ordered by `keys`, the last of which is unique; descending (newest first) unless said otherwise.
+    """A page of `rows`, as `paging.cut` has it. `query` is the view's: it has `limit` and `cursor`.
 
-    `query` is the view's: it has `limit` and `cursor`.
+    Raises 422 `invalid_cursor` for a cursor that is not of this list.
     """
-    limit = query["limit"]
-    cursor = None if query["cursor"] is None else read_cursor(query["cursor"], rows.model, keys)
-    found, next_, previous = _slice(rows, cursor, limit=limit, keys=keys, ascending=ascending)
-    return Response(
-        {
-            "data": [serialize(row) for row in found],
-            "next_cursor": None if next_ is None else write_cursor(next_),
-            "prev_cursor": None if previous is None else write_cursor(previous),
-        }
-    )
-
-
-def _slice(
-    rows: "models.QuerySet[Row]", cursor: Cursor | None, *, limit: int, keys: Sequence[str], ascending: bool
-) -> tuple[list[Row], Cursor | None, Cursor | None]:
-    """The rows of a page, and the cursors of the pages behind and before it."""
-    is_backward = cursor is not None and cursor.direction in {BEFORE, UP_TO}
-    reads_ascending = ascending != is_backward
-    if cursor is not None:
-        rows = rows.filter(_beyond(cursor, keys, ascending=reads_ascending))
-    signs = [key if reads_ascending else f"-{key}" for key in keys]
-    found = list(rows.order_by(*signs)[: limit + 1])
-    has_more = len(found) > limit
-    found = found[:limit]
-    if cursor is None:
-        return found, _at(AFTER, found[-1], keys) if has_more else None, None
-    if not found:
-        # What was there is gone. The row that the cursor names belongs to the page on the other side.
-        back = Cursor(FROM if is_backward else UP_TO, cursor.key)
-        return [], back if is_backward else None, None if is_backward else back
-    if is_backward:
-        found.reverse()
-        return found, _at(AFTER, found[-1], keys), _at(BEFORE, found[0], keys) if has_more else None
-    return found, _at(AFTER, found[-1], keys) if has_more else None, _at(BEFORE, found[0], keys)
-
-
-def _beyond(cursor: Cursor, keys: Sequence[str], *, ascending: bool) -> Q:
-    """Rows past the cursor's: (a > x) or (a = x and b > y) …"""
-    comparison = "gt" if ascending else "lt"
-    alternatives = []
-    for index, key in enumerate(keys):
-        equal = {keys[before]: cursor.key[before] for before in range(index)}
-        is_last = index == len(keys) - 1
-        suffix = "e" if is_last and cursor.direction in {FROM, UP_TO} else ""
-        alternatives.append(Q(**equal, **{f"{key}__{comparison}{suffix}": cursor.key[index]}))
-    return reduce(or_, alternatives)
-
-
-def _at(direction: str, row: models.Model, keys: Sequence[str]) -> Cursor:
-    return Cursor(direction, tuple(getattr(row, key) for key in keys))
-
-
-# --- cursors as text --------------------------------------------------------------------------------------------------
-
-
-def write_cursor(cursor: Cursor) -> str:
-    parts = [cursor.direction, *(_text(value) for value in cursor.key)]
-    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, UUID):
-        return value.hex
-    return time_text(value) if isinstance(value, datetime) else str(value)
-
-
-def read_cursor(text: str, model: type[models.Model], keys: Sequence[str]) -> Cursor:
-    """Raises 422 `invalid_cursor` for anything that `write_cursor` does not write for this list."""
     try:
-        if len(text) > MAX_CURSOR_LENGTH:
-            raise ValueError
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        direction, *parts = msgspec.json.decode(raw, type=list[str])
-        if direction not in {AFTER, FROM, BEFORE, UP_TO} or len(parts) != len(keys):
-            raise ValueError
-        cursor = Cursor(
-            direction, tuple(_value(model, key, part) for key, part in zip(keys, parts, strict=True))
-        )
-    except (ValueError, binascii.Error, Invalid, RecursionError):
+        found = paging.cut(rows, cursor=query["cursor"], limit=query["limit"], keys=keys, ascending=ascending)
+    except InvalidCursor:
         raise problems.Problem(
             422,
             "invalid_cursor",
@@ -133,23 +35,10 @@ def read_cursor(text: str, model: type[models.Model], keys: Sequence[str]) -> Cu
             "This cursor is not of this list. Leave it out to begin anew.",
             errors=[("cursor", "invalid_cursor", "Must be a cursor of an earlier reply.")],
         ) from None
-    return cursor
-
-
-def _value(model: type[models.Model], key: str, text: str) -> Any:
-    try:
-        field = model._meta.get_field(key)  # noqa: SLF001 - Django's documented way to a model's fields
-    except FieldDoesNotExist:
-        raise ValueError(key) from None
-    if isinstance(field, models.UUIDField):
-        return UUID(hex=text)
-    if isinstance(field, models.DateTimeField):
-        return moment(text)
-    if isinstance(field, models.IntegerField):
-        number = int(text)
-        if not -(2**63) <= number < 2**63:
-            raise ValueError
-        return number
-    if "\x00" in text:
-        raise ValueError
-    return text
+    return Response(
+        {
+            "data": [serialize(row) for row in found.rows],
+            "next_cursor": found.next_cursor,
+            "prev_cursor": found.prev_cursor,
+        }
+    )

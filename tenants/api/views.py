@@ -16,8 +16,8 @@ from rest_framework.response import Response
 
 from tenants import access
 from tenants.access import Caller, Rate
+from tenants.addresses import remote_ip_of
 from tenants.api import problems, query
-from tenants.api.addresses import remote_ip_of
 from tenants.api.authentication import ApiKeyAuthentication
 from tenants.api.permissions import HasScope
 from tenants.api.query import Parameter

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from tenants.api.pagination import page, read_cursor
+from tenants.api.pagination import page
 from tenants.models import EventType, Tenant
+from tenants.paging import read_cursor
 from tests.support.api import Api, make_tenant, tenant_api
 
 pytestmark = pytest.mark.usefixtures("database")
