@@ -29,7 +29,7 @@ READ, WRITE = ApiKey.Scope.ENDPOINTS_READ, ApiKey.Scope.ENDPOINTS_WRITE
 
 ENDPOINT_ID = fields.id_text(ids.ENDPOINT)
 UID = fields.text(255, 1, pattern="^(?!ep_)(?!\\.{1,2}$)[A-Za-z0-9._:@-]+$")
-PATTERN = fields.text(128, 1)
+PATTERN = fields.text(128, 1, pattern=r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$")
 CHANNEL = fields.text(128, 1, pattern="^[A-Za-z0-9._:-]+$")
 STATUS: fields.AnySchema = {"type": "string", "enum": Endpoint.Status.values}
 SECRET = fields.text(200, pattern="^whsec_[A-Za-z0-9+/]+={0,2}$")
@@ -51,7 +51,7 @@ EXAMPLE: dict[str, Any] = {
     "description": "Orders of shop 17",
     "status": "enabled",
     "disabled_reason": None,
-    "event_types": ["order.*", "invoice.paid"],
+    "event_types": ["order.*", "invoice.*"],
     "channels": None,
     "method": "POST",
     "format": "standard",
@@ -146,7 +146,7 @@ class EndpointChange(Input):
     {
         "url": "https://shop.example.com/webhooks",
         "uid": "shop-17",
-        "event_types": ["order.*", "invoice.paid"],
+        "event_types": ["order.*", "invoice.*"],
         "headers": {"X-Team": "a", "Authorization": "Bearer s3cret"},
     }
 )
