@@ -5,6 +5,10 @@ Thin: each calls one function of the pipeline.
 
 import logging
 import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -31,6 +35,9 @@ _stop_pipe: tuple[int, int] | None = None
 Celery tells only the main process of a warm shutdown, which then waits for its tasks; a dispatcher must hear of it.
 """
 
+_is_child = False
+"""Of a pool of processes. In other pools a task's process is the main one, with signals of its own."""
+
 
 @worker_init.connect
 def make_stop_pipe(**_: object) -> None:
@@ -41,6 +48,8 @@ def make_stop_pipe(**_: object) -> None:
 @worker_process_init.connect
 def keep_one_end(**_: object) -> None:
     """With the main process killed, the pipe is then at its end, which says stop as well."""
+    global _is_child  # noqa: PLW0603 - set once, after the fork
+    _is_child = True
     if _stop_pipe is not None:
         os.close(_stop_pipe[1])
 
@@ -50,6 +59,28 @@ def tell_dispatchers(**_: object) -> None:
     if _stop_pipe is not None:
         # Never read empty: every child sees it, for as long as it looks.
         os.write(_stop_pipe[1], b"stop")
+
+
+@contextmanager
+def stop_fd() -> Iterator[int | None]:
+    """Readable when this process should drain: the main process shuts down or is gone, or SIGTERM came here as well.
+
+    Children of the pool die of SIGTERM otherwise, with what is in the air; who stops a service often tells all of its
+    processes at once.
+    """
+    if _stop_pipe is None or not _is_child:
+        yield None if _stop_pipe is None else _stop_pipe[0]
+        return
+    terminated = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    with select.epoll() as either:
+        either.register(_stop_pipe[0], select.EPOLLIN)
+        either.register(terminated, select.EPOLLIN)
+        before = signal.signal(signal.SIGTERM, lambda *_: os.eventfd_write(terminated, 1))
+        try:
+            yield either.fileno()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            os.close(terminated)
 
 
 def open_configured_transport(capacity: int) -> Transport:
@@ -78,14 +109,15 @@ def dispatch() -> str:
     """Deliver until there is nothing to do. Ends at once if enough dispatchers are alive."""
     if sweeps.enough_dispatchers(settings.WEBHOOKS_DISPATCHERS):
         return "enough"
-    dispatcher = Dispatcher(
-        open_transport=open_configured_transport,
-        capacity=settings.WEBHOOKS_MAX_IN_FLIGHT,
-        on_gone=gone,
-        user_agent=settings.WEBHOOKS_USER_AGENT,
-        stop_fd=None if _stop_pipe is None else _stop_pipe[0],
-    )
-    ending: Ending = dispatcher.run()
+    with stop_fd() as fd:
+        dispatcher = Dispatcher(
+            open_transport=open_configured_transport,
+            capacity=settings.WEBHOOKS_MAX_IN_FLIGHT,
+            on_gone=gone,
+            user_agent=settings.WEBHOOKS_USER_AGENT,
+            stop_fd=fd,
+        )
+        ending: Ending = dispatcher.run()
     return ending.value
 
 
