@@ -1,0 +1,26 @@
+"""Every fault of the design's table, really done to real processes. What runs here runs nowhere else at the same time.
+
+`FAULT_RUNS=3` does each kill three times in a row; `FAULT_SNAPSHOT_SECONDS=600` holds the snapshot as long as the
+table says.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from tests.support.platform import OwnServers, Place
+
+
+@pytest.fixture(scope="session")
+def own_servers(django_db_blocker: DjangoDbBlocker) -> Iterator[OwnServers]:
+    servers = OwnServers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def place(own_servers: OwnServers, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Place]:
+    with django_db_blocker.unblock(), Place(own_servers, tmp_path) as place:
+        yield place
