@@ -80,27 +80,25 @@ class PublishIn(Input):
         required=True,
         help_text="Any JSON object, kept and sent byte for byte. Its type's schema must take it.",
     )
-    occurred_at = Field(validation.moment, fields.nullable(fields.TIME), help_text="Default: acceptance.")
+    occurred_at = Field(validation.moment, fields.TIME, help_text="Default: acceptance.")
     channels = Field(
         validation.event_channels,
-        fields.nullable(CHANNELS),
+        CHANNELS,
         help_text="Endpoints with channels get only events that carry one of them.",
     )
     ordering_key = Field(
         validation.ordering_key,
-        fields.nullable(ORDERING_KEY),
+        ORDERING_KEY,
         help_text="Endpoints with `fifo` get events of one key in the order of publication.",
     )
-    deliver_at = Field(
-        validation.moment, fields.nullable(fields.TIME), help_text="Not before; at most 30 days ahead."
-    )
+    deliver_at = Field(validation.moment, fields.TIME, help_text="Not before; at most 30 days ahead.")
 
 
 @example({**PUBLISH_EXAMPLE, "idempotency_key": "order-A-17"})
 class BatchItemIn(PublishIn):
     idempotency_key = Field(
         validation.idempotency_key,
-        fields.nullable(IDEMPOTENCY_KEY),
+        IDEMPOTENCY_KEY,
         help_text="As the header `Idempotency-Key` of a single publish; they share one space of keys.",
     )
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from deliveries.models import Attempt, Delivery, Event
 from deliveries.pipeline.cancel import cancel
+from deliveries.pipeline.json_bytes import format_time
 from deliveries.services.deliveries import created_after
 from tenants import ids
 from tenants.models import IdempotencyRecord, Tenant
@@ -73,8 +74,20 @@ def _erase_copies(tenant_id: UUID, event: Event) -> None:
 
 
 def _erase_replies(tenant: Tenant, event: Event) -> None:
-    """What is given again to who repeats the publish: the ids stay, so that it does not publish the event anew."""
-    reply = msgspec.json.encode({"id": ids.to_text(ids.EVENT, event.id), "data_erased": True})
+    """What is given again to who repeats the publish keeps its shape, so that it does not publish the event anew.
+
+    Of what the publisher chose, channels may name a person.
+    """
+    reply = msgspec.json.encode(
+        {
+            "id": ids.to_text(ids.EVENT, event.id),
+            "type": event.type,
+            "occurred_at": format_time(event.occurred_at),
+            "created_at": format_time(event.created_at),
+            "channels": None,
+            "deliveries": event.delivery_count,
+        }
+    )
     IdempotencyRecord.objects.filter(
         space=tenant.id,
         event_id=event.id,

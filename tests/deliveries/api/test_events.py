@@ -295,7 +295,7 @@ def test_erasing_reaches_every_copy_and_echo() -> None:
     )
     assert attempt.status_code == 500
     record = IdempotencyRecord.objects.get(space=tenant.id, key="order-1")
-    assert json.loads(bytes(record.body)) == {"id": published["id"], "data_erased": True}
+    assert json.loads(bytes(record.body)) == published | {"channels": None}
 
 
 def test_erased_is_erased_for_good() -> None:
