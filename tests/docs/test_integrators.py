@@ -288,7 +288,7 @@ def bad_network() -> Iterator[str]:
             start_response("503 Service Unavailable", [("Retry-After", "0"), ("Content-Type", "text/html")])
             return [b"<p>Too busy"]
         if turn == 2:
-            answer = application(environ, lambda *_: None)
+            answer = application(environ, lambda *_: lambda _: None)
             list(answer)
             answer.close()
             start_response("502 Bad Gateway", [("Retry-After", "0"), ("Content-Type", "text/html")])
