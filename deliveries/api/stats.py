@@ -1,6 +1,6 @@
 """`GET /tenants/{tenant}/endpoints/{endpoint}/stats`."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -18,6 +18,8 @@ from tenants.api.rendering import optional_time_text, time_text
 from tenants.api.schema import example
 
 DEFAULT_WINDOW = timedelta(hours=24)
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""Of the calendar."""
 
 COUNTS_EXAMPLE: dict[str, Any] = {
     "succeeded": 118,
@@ -108,7 +110,7 @@ class StatsView(EndpointAPIView):
         """Counted when asked. The last 24 hours, if nothing else is said."""
         since, until = check_window(self.query)
         until = until or timezone.now()
-        since = since or until - DEFAULT_WINDOW
+        since = since or until - min(DEFAULT_WINDOW, until - BEGINNING)
         if since > until:
             raise problems.invalid([("since", "invalid", "Must not be in the future without until.")])
         try:

@@ -27,11 +27,10 @@ from deliveries.models import Delivery, Endpoint, Job
 from deliveries.pipeline.again import Again, deliver_again
 from deliveries.pipeline.fan_out import TenantSettings, fan_out, receivers_of
 from deliveries.services.deliveries import EndpointStopped, check_sendable
-from deliveries.services.history import ROUNDING
+from deliveries.services.history import first_key, last_key
 from deliveries.services.routing import settings_now
 from deliveries.validation import pattern_matches
 from tenants import access, ids
-from tenants.ids import floor_of
 from tenants.models import Tenant
 from tenants.scoping import TenantQuerySet
 from tenants.services import audit
@@ -206,8 +205,10 @@ def work(*, job_id: UUID, seconds: float = SLICE_SECONDS) -> Progress:
     """A slice of the job. Can be called by anybody, at any time, for any job."""
     until = time.monotonic() + seconds
     progress = _count_first(job_id)
-    while progress is Progress.AT_ONCE and time.monotonic() < until:
+    while progress is Progress.AT_ONCE:
         progress = _batch(job_id)
+        if time.monotonic() >= until:
+            break
     return progress
 
 
@@ -337,7 +338,7 @@ def _count_within(job: Job, *, seconds: float) -> int | None:
 
 def _walk(job: Job, *, from_the_start: bool = False) -> Iterator[Batch]:
     """What the job has before it, batch by batch, the oldest first."""
-    low = floor_of(job.since - ROUNDING)
+    low = first_key(job.since)
     cursor = low if from_the_start or job.cursor is None else job.cursor
     settings = settings_now(job.tenant, endpoint=job.endpoint)
     while True:
@@ -350,10 +351,6 @@ def _walk(job: Job, *, from_the_start: bool = False) -> Iterator[Batch]:
             return
         yield batch
         cursor = batch.cursor
-
-
-def _last_key(job: Job) -> UUID:
-    return floor_of(job.until + ROUNDING)
 
 
 # Deliveries that failed and whose event did not reach the endpoint otherwise since. Of several of one event, the last
@@ -387,7 +384,7 @@ def _failed(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
                 "since": job.since,
                 "until": job.until,
                 "cursor": cursor,
-                "last": _last_key(job),
+                "last": last_key(job.until),
                 "batch": BATCH,
             },
         )
@@ -444,7 +441,7 @@ def _matching(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
         "since": job.since,
         "until": job.until,
         "cursor": cursor,
-        "last": _last_key(job),
+        "last": last_key(job.until),
         "look": LOOK,
     }
     with connection.cursor() as database:

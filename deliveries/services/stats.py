@@ -5,7 +5,7 @@ delivery was created: what is read is one range of keys of one endpoint.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -13,8 +13,7 @@ from django.db import connection
 
 from deliveries.models import Delivery, Endpoint
 from deliveries.services.deliveries import CLOCKS_APART
-from deliveries.services.history import ROUNDING
-from tenants.ids import floor_of
+from deliveries.services.history import EPOCH, first_key, last_key
 
 MOST_BUCKETS: Final = 1_500
 """A day of minutes, two months of hours."""
@@ -71,8 +70,8 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
         "tenant": endpoint.tenant_id,
         "since": since,
         "until": until,
-        "low": floor_of(since - ROUNDING),
-        "high": floor_of(until + ROUNDING),
+        "low": first_key(since),
+        "high": last_key(until),
         "bucket": bucket.value,
     }
     with connection.cursor() as cursor:
@@ -87,12 +86,13 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
         sampled = window | {
             "percentiles": list(PERCENTILES),
             "one_in": max(1, -(-deliveries // SAMPLE)),
-            "first_attempt": floor_of(since - CLOCKS_APART),
+            "first_attempt": first_key(max(since, EPOCH) - CLOCKS_APART),
         }
         if totals.attempts:
             cursor.execute(LATENCY, sampled)
             for start, percentiles in cursor.fetchall():
-                (totals if start is None else counts[start]).latency_ms = tuple(percentiles)
+                if percentiles is not None:
+                    (totals if start is None else counts[start]).latency_ms = tuple(percentiles)
         cursor.execute(PENDING, window)
         pending, oldest_pending_at = cursor.fetchone() or (0, None)
     return Stats(list(counts.items()), totals, pending, oldest_pending_at)
@@ -100,15 +100,11 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
 
 def _starts(since: datetime, until: datetime, bucket: Bucket) -> list[datetime]:
     width = WIDTHS[bucket]
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    start = epoch + (since - epoch) // width * width
-    if until - start > MOST_BUCKETS * width:
+    start = EPOCH + (since - EPOCH) // width * width
+    number = -((start - until) // width)
+    if number > MOST_BUCKETS:
         raise TooManyBuckets
-    starts = []
-    while start < until:
-        starts.append(start)
-        start += width
-    return starts
+    return [start + place * width for place in range(number)]
 
 
 # The range of keys goes along the index `delivery_by_endpoint`.
