@@ -234,6 +234,8 @@ class Lane(TenantOwned):
             ),
             # Takeover, renewal and release: the lanes of one dispatcher.
             Index(fields=["dispatcher_id"], condition=Q(dispatcher_id__isnull=False), name="lane_by_dispatcher"),
+            # Metrics: how many are stopped by people.
+            Index(fields=["endpoint"], condition=Q(is_paused=True), name="lane_paused"),
         ]
 
 
@@ -424,6 +426,17 @@ class SweepState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.repaired_at}"
+
+
+class MetricTotal(models.Model):
+    """What all processes have counted so far, for `/metrics`. Written by `pipeline/counters.py`, in bulk."""
+
+    key = models.CharField(max_length=100, primary_key=True)
+    """`name` or `name:label`, about a hundred of them."""
+    value = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.value}"
 
 
 class Job(TenantOwned):

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from deliveries.models import Delivery
-from deliveries.pipeline import fifo
+from deliveries.pipeline import counters, fifo
 from deliveries.pipeline.wake import wake
 from tenants import ids
 
@@ -87,4 +87,5 @@ def deliver_again(*, tenant_id: UUID, again: Sequence[Again], trigger: Delivery.
         fifo.pass_on(cursor, lines)
     lanes = [(endpoint_id, None) for endpoint_id in {one.endpoint_id for one in again}]
     transaction.on_commit(lambda: wake(lanes))
+    transaction.on_commit(lambda: counters.add(f"deliveries_made:{trigger.value}", len(made)))
     return made

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from deliveries.models import Delivery
-from deliveries.pipeline import fifo
+from deliveries.pipeline import counters, fifo
 from deliveries.pipeline.wake import wake
 
 # In key order, as every statement that touches several deliveries.
@@ -43,6 +43,8 @@ def cancel(*, tenant_id: UUID, delivery_ids: Sequence[UUID], reason: Delivery.Ca
         cursor.execute(CANCEL, [wanted, tenant_id, reason.value, wanted])
         ended = [row[0] for row in cursor.fetchall()]
         fifo.pass_on(cursor, lines)
+    if ended:
+        transaction.on_commit(lambda: counters.add("deliveries_ended:cancelled", len(ended)))
     if lines:
         lanes = [(UUID(bytes=endpoint_id), None) for endpoint_id in {endpoint_id for endpoint_id, _ in lines}]
         transaction.on_commit(lambda: wake(lanes))

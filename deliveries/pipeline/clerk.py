@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from deliveries.pipeline import counters
 from deliveries.pipeline.database import Row, connect
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Clerk:
                     logger.warning("database lost", extra={"clerk": self.name, "error": type(error).__name__})
                 is_repeat = True
                 self.losses += 1
+                counters.add(f"database_errors:{self.name}")
                 if self._connection is not None:
                     self._connection.close()
                 self._connection = None

@@ -27,7 +27,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import lanes
+from deliveries.pipeline import counters, lanes
 from deliveries.pipeline.book import (
     BEGINNING,
     MAX_LOAD,
@@ -49,6 +49,7 @@ from deliveries.pipeline.record import Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.retry import next_wait
 from deliveries.pipeline.rounds import Round, RoundWorker
+from deliveries.pipeline.tally import tally
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
 from deliveries.pipeline.wake import nudge
 from tenants import ids
@@ -273,6 +274,7 @@ class Dispatcher:
             # Who published since our last look saw a dispatcher alive and sent no nudge.
             nudge()
         os.close(self.wake_fd)
+        counters.add(f"dispatcher_runs:{'failed' if self.ending is None else self.ending.name.lower()}")
         logger.info("dispatcher ended", extra={"ending": self.ending, "deliveries": self.done})
 
     def _collect(self) -> None:
@@ -398,6 +400,8 @@ class Dispatcher:
                 is_success=is_good,
                 wait_seconds=wait if is_charged or answer.is_platform_fault else None,
                 is_automatic=is_charged,
+                is_ended=wait is None if is_charged else (is_good and owed.is_automatic_due is not None),
+                first_due=owed.due if owed.attempt_count == 0 and not is_manual else None,
                 line=None
                 if owed.ordering_key is None or wait is not None
                 else (lane.endpoint_id, owed.ordering_key),
@@ -444,7 +448,9 @@ class Dispatcher:
         )
 
         def job(connection: Connection, is_repeat: bool) -> None:
+            began = time.monotonic()
             record(connection, batch, is_retry=is_repeat)
+            tally(batch, clock_offset=self.heart.clock_offset, seconds=time.monotonic() - began)
             for endpoint_id in gone:
                 try:
                     self.on_gone(UUID(bytes=endpoint_id))
@@ -607,6 +613,7 @@ class Dispatcher:
         now = time.monotonic()
         book = self.book
         self._adapt(plan, now - plan.began)
+        counters.observe("round_seconds", [now - plan.began])
         self.after_tenant = plan.after_tenant
         if plan.take:
             self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0

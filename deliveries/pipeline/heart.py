@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import lanes
+from deliveries.pipeline import counters, lanes
 from deliveries.pipeline.database import Row, connect
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Heart(threading.Thread):
                 self.beat()
                 pause = float(lanes.RENEW_SECONDS)
             except psycopg.Error:
+                counters.add("database_errors:heart")
                 if self._connection is not None:
                     self._connection.close()
                 self._connection = None

@@ -25,7 +25,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from deliveries.pipeline import arrays, fifo
+from deliveries.pipeline import arrays, counters, fifo
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES, SettingsCache, Target, TenantSettings, fan_out
 from deliveries.pipeline.json_bytes import format_time
@@ -234,12 +234,36 @@ def _run(events: Sequence[NewEvent]) -> list[Result]:
             # Nothing was written yet, so a connection that died since the last publish may be replaced once.
             _publisher.drop()
             if is_retry:
-                raise DatabaseUnavailable from error
+                raise _unavailable(events) from error
     try:
-        return _publish(connection, events, read)
+        results = _publish(connection, events, read)
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         _publisher.drop()
-        raise DatabaseUnavailable from error
+        raise _unavailable(events) from error
+    _count(events, results)
+    return results
+
+
+def _unavailable(events: Sequence[NewEvent]) -> DatabaseUnavailable:
+    counters.add_all({"publishes:unavailable": len(events), "database_errors:publish": 1})
+    return DatabaseUnavailable()
+
+
+def _count(events: Sequence[NewEvent], results: Sequence[Result]) -> None:
+    """For `/metrics`: once for the whole group."""
+    counts: dict[str, float] = {}
+    for event, result in zip(events, results, strict=True):
+        if isinstance(result, Accepted):
+            key = "publishes:replayed" if result.is_replayed else "publishes:accepted"
+            if made := len(result.delivery_ids):
+                trigger = (
+                    "deliveries_made:automatic" if event.only_endpoint is None else "deliveries_made:test"
+                )
+                counts[trigger] = counts.get(trigger, 0) + made
+        else:
+            key = f"publishes:{result.reason.value}"
+        counts[key] = counts.get(key, 0) + 1
+    counters.add_all(counts)
 
 
 _group_commit = _GroupCommit(_run)

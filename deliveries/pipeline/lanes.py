@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import arrays
+from deliveries.pipeline import arrays, counters
 from deliveries.pipeline.database import Row
 
 ALIVE_SECONDS = 20
@@ -405,4 +405,6 @@ FROM ended WHERE d.id = ended.id
 
 def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held: Sequence[bytes]) -> int:
     """Cancel a batch of what is owed to a stopped endpoint, apart from what is in the air. Returns how many."""
-    return connection.execute(END_PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held), reason]).rowcount
+    ended = connection.execute(END_PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held), reason]).rowcount
+    counters.add("deliveries_ended:cancelled", ended)
+    return ended

@@ -55,6 +55,10 @@ class Result:
     """Counts as a step of the retry schedule. Manual attempts, and faults of the platform's own, do not."""
     manual_seen: float | None
     """The manual request that this attempt answers."""
+    is_ended: bool = False
+    """It was pending, and this attempt ended it. For the counts alone."""
+    first_due: datetime | None = None
+    """When it was due, if this is its first attempt. For the counts alone."""
     line: fifo.Line | None = None
     """Its ordering key, if it has one and this attempt may have ended it."""
 

@@ -16,7 +16,7 @@ from celery import current_app
 from django.db import DatabaseError, connection, transaction
 
 from deliveries.models import Delivery
-from deliveries.pipeline import arrays
+from deliveries.pipeline import arrays, counters
 from deliveries.pipeline.database import Row
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class _Nudger:
                     "deliveries.dispatch", queue="dispatch", expires=NUDGE_EXPIRES_SECONDS, retry=False
                 )
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the sweep starts one
+                counters.add("broker_errors:nudge")
                 logger.warning("nudge not sent", extra={"error": type(error).__name__})
             time.sleep(NUDGE_PAUSE_SECONDS)
 

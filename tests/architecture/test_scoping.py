@@ -33,6 +33,7 @@ NOT_OWNED: set[type[models.Model]] = {
     RateCounter,
     apps.get_model("deliveries", "Dispatcher"),
     apps.get_model("deliveries", "SweepState"),
+    apps.get_model("deliveries", "MetricTotal"),
     # Of a tenant, or of the platform: their tenant may be empty, so each query says whose it wants.
     ApiKey,
     AuditEntry,
@@ -51,6 +52,8 @@ UNSCOPED = {
     ("deliveries/services/jobs.py", "_lock"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_running"): "the task knows the job alone",
     ("deliveries/services/erasing.py", "erase_echoes"): "a sweep over all tenants",
+    ("tenants/services/portal_links.py", "find_link"): "the token is all that is known",
+    ("tenants/services/portal_links.py", "sessions_of"): "the browser's session knows the links alone",
     ("deliveries/pipeline/wake.py", "request_manual_attempt"): "rows that the caller found through the door",
 }
 """Who may use the bypass, and why."""
