@@ -13,7 +13,7 @@ from tenants.ids import new_id
 from tenants.models import AuditEntry, Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
-from tests.support.history import add_attempt, delivery_of, end, make_endpoint, make_type, publish
+from tests.support.published import add_attempt, delivery_of, end, make_endpoint, make_type, publish
 
 pytestmark = pytest.mark.usefixtures("database")
 

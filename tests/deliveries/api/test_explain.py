@@ -14,7 +14,7 @@ from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import make_tenant, tenant_api
-from tests.support.history import (
+from tests.support.published import (
     add_attempt,
     deliveries_of,
     delivery_of,

@@ -18,7 +18,7 @@ from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
-from tests.support.history import deliveries_of, delivery_of, end, make_endpoint, make_type, publish
+from tests.support.published import deliveries_of, delivery_of, end, make_endpoint, make_type, publish
 
 pytestmark = pytest.mark.usefixtures("database")
 

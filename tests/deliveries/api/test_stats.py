@@ -12,7 +12,7 @@ from tenants import ids
 from tenants.ids import Minter
 from tenants.models import Tenant
 from tests.support.api import error_codes, make_tenant, tenant_api
-from tests.support.history import add_attempt, delivery_of, end, make_endpoint, make_type, publish
+from tests.support.published import add_attempt, delivery_of, end, make_endpoint, make_type, publish
 
 pytestmark = pytest.mark.usefixtures("database")
 
