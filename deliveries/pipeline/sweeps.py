@@ -58,7 +58,8 @@ def sweep(*, wanted: int) -> None:
 WAKE_FORGOTTEN = """
 WITH l AS MATERIALIZED (
     SELECT lane.endpoint_id, forgotten.due FROM deliveries_lane lane JOIN forgotten USING (endpoint_id)
-    WHERE lane.dispatcher_id IS NULL AND (lane.ready_at IS NULL OR lane.ready_at > forgotten.due)
+    -- One whose time has come keeps it, and with it its place at the back of the queue.
+    WHERE lane.dispatcher_id IS NULL AND (lane.ready_at IS NULL OR lane.ready_at > GREATEST(forgotten.due, now()))
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 )
 UPDATE deliveries_lane lane SET ready_at = l.due, is_ready = GREATEST(l.due, lane.hold_until) <= now()

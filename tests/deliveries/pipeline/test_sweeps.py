@@ -1,0 +1,221 @@
+"""Scheduled repair: forgotten lanes, the dead, old idempotency records, and what waited too long."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from deliveries.models import Delivery, Dispatcher, Endpoint, Lane, SweepState
+from deliveries.pipeline import partitions, sweeps
+from deliveries.pipeline.lanes import NO_TENANT
+from tenants.ids import floor_of, new_id
+from tenants.models import IdempotencyRecord
+from tests.support.builders import (
+    delivery_of,
+    lane_of,
+    make_endpoint,
+    make_endpoints,
+    make_tenant,
+    publish,
+)
+from tests.support.running import Webhooks, run_until_dry
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+URL = "http://127.0.0.1:9/"
+
+
+@pytest.fixture(autouse=True)
+def fresh_state(quiet_lanes: None) -> None:
+    SweepState.objects.update_or_create(
+        id=1, defaults={"repaired_at": timezone.now(), "walked_to": NO_TENANT}
+    )
+
+
+def forget(endpoint: Endpoint) -> None:
+    """As if the process had been killed between commit and wake."""
+    Lane.unscoped.filter(endpoint=endpoint).update(ready_at=None, is_ready=False)
+
+
+def test_a_lane_whose_wake_was_lost_is_found_and_its_delivery_goes_out() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        event = publish(tenant)
+        forget(endpoint)
+        run_until_dry()
+        assert webhooks.requests == []
+
+        woken = sweeps.repair(now=timezone.now())
+        again = sweeps.repair(now=timezone.now())
+        run_until_dry()
+
+    assert (woken, again) == (1, 0)
+    assert delivery_of(event).status == "succeeded"
+
+
+def test_only_lanes_that_are_owed_something_and_do_not_say_so_are_woken() -> None:
+    tenant = make_tenant()
+    forgotten, planned, late, idle, ready, served, paused = make_endpoints(tenant, [URL] * 7)
+    publish(tenant)
+    hour = timezone.now() + timedelta(hours=1)
+    of = Delivery.objects.for_tenant(tenant).filter
+    forget(forgotten)
+    of(endpoint=planned).update(next_attempt_at=hour)
+    forget(planned)
+    Lane.unscoped.filter(endpoint=late).update(ready_at=hour, is_ready=False)
+    of(endpoint=idle).update(status="succeeded", next_attempt_at=None)
+    forget(idle)
+    before = lane_of(ready).ready_at
+    forget(served)
+    Lane.unscoped.filter(endpoint=served).update(dispatcher_id=new_id())
+    forget(paused)
+    Lane.unscoped.filter(endpoint=paused).update(is_paused=True)
+
+    woken = sweeps.repair(now=timezone.now())
+
+    assert woken == 4
+    assert lane_of(forgotten).is_ready
+    assert (lane_of(planned).ready_at, lane_of(planned).is_ready) == (hour, False)
+    assert lane_of(late).is_ready
+    assert lane_of(idle).ready_at is None
+    assert lane_of(ready).ready_at == before
+    assert lane_of(served).ready_at is None
+    # It is woken, and waits for the end of its pause.
+    assert lane_of(paused).ready_at is not None
+
+
+def test_a_manual_request_whose_wake_was_lost_is_found() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    Delivery.objects.for_tenant(tenant).update(
+        status="failed", next_attempt_at=None, manual_requested_at=timezone.now()
+    )
+    forget(endpoint)
+
+    assert sweeps.repair(now=timezone.now()) == 1
+    assert lane_of(endpoint).is_ready
+
+
+def test_the_walk_over_all_lanes_finds_what_the_recent_range_leaves_out() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    forget(endpoint)
+    # As after a long stop: the last run was an hour ago, and the delivery is older than the range looks back.
+    later = timezone.now() + timedelta(minutes=30)
+
+    woken = sweeps.repair(now=later)
+
+    assert woken == 1
+    state = SweepState.objects.get()
+    assert state.repaired_at == later
+
+
+def test_the_walk_goes_on_where_it_stopped_and_begins_again_at_the_end() -> None:
+    tenant = make_tenant()
+    endpoints = sorted(make_endpoints(tenant, [URL] * 3), key=lambda endpoint: endpoint.id)
+    SweepState.objects.update(walked_to=endpoints[0].id)
+
+    sweeps.repair(now=timezone.now())
+    first = SweepState.objects.get().walked_to
+    sweeps.repair(now=timezone.now())
+    second = SweepState.objects.get().walked_to
+
+    assert first == endpoints[2].id
+    assert second == NO_TENANT
+
+
+def test_the_state_of_the_repair_is_taken_by_one_at_a_time() -> None:
+    from deliveries.pipeline.database import connect
+
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    forget(endpoint)
+    with connect(application_name="test", statement_timeout_seconds=5) as other, other.transaction():
+        other.execute("SELECT FROM deliveries_sweepstate FOR UPDATE")
+
+        meanwhile = sweeps.repair(now=timezone.now())
+
+    assert meanwhile == 0
+    assert sweeps.repair(now=timezone.now()) == 1
+
+
+def test_enough_dispatchers_are_those_that_renewed_lately_and_go_on() -> None:
+    now = timezone.now()
+    Dispatcher.objects.create(alive_until=now + timedelta(seconds=20))
+    Dispatcher.objects.create(alive_until=now + timedelta(seconds=5))
+    Dispatcher.objects.create(alive_until=now + timedelta(seconds=20), is_draining=True)
+
+    assert sweeps.enough_dispatchers(1)
+    assert not sweeps.enough_dispatchers(2)
+
+
+def test_idempotency_records_go_after_a_day() -> None:
+    space = new_id()
+    now = timezone.now()
+    for key, age in (("old", timedelta(hours=25)), ("new", timedelta(hours=23))):
+        IdempotencyRecord.objects.create(
+            space=space, key=key, fingerprint=b"f" * 32, status_code=202, body=b"{}", created_at=now - age
+        )
+
+    assert sweeps.expire_idempotency() >= 1
+    assert [r.key for r in IdempotencyRecord.objects.filter(space=space)] == ["new"]
+
+
+def insert_old(endpoint: Endpoint, days: int, **fields: object) -> Delivery:
+    """A delivery that was published so many days ago."""
+    at = timezone.now() - timedelta(days=days)
+    partitions.ensure_partitions(now=at, weeks_ahead=0)
+    delivery: Delivery = Delivery.unscoped.create(
+        **{
+            "id": type(endpoint.id)(int=floor_of(at).int + new_id().int % 2**60),
+            "tenant_id": endpoint.tenant_id,
+            "endpoint": endpoint,
+            "event_id": new_id(),
+            "event_type": "order.created",
+            "sequence": 1,
+            "size": 2,
+            "next_attempt_at": at,
+            "created_at": at,
+        }
+        | fields
+    )
+    return delivery
+
+
+def test_what_waited_longer_than_it_is_kept_ends_as_expired() -> None:
+    short, long = make_tenant(retention_days=7), make_tenant(retention_days=60)
+    of_short, of_long = make_endpoint(short, URL), make_endpoint(long, URL)
+    cases = {
+        "31 days, kept for 7": (insert_old(of_short, 31), "failed"),
+        "29 days, kept for 7": (insert_old(of_short, 29), "pending"),
+        "31 days, kept for 60": (insert_old(of_long, 31), "pending"),
+        "61 days, kept for 60": (insert_old(of_long, 61), "failed"),
+        "done": (insert_old(of_short, 32, status="succeeded", next_attempt_at=None), "succeeded"),
+    }
+
+    ended = sweeps.expire_pending(now=timezone.now())
+
+    assert ended == 2
+    for name, (delivery, status) in cases.items():
+        delivery.refresh_from_db()
+        assert (name, delivery.status) == (name, status)
+        expired = status == "failed"
+        assert (delivery.cancel_reason == "expired") is expired
+        assert (delivery.completed_at is not None) is expired
+        assert (delivery.next_attempt_at is None) is (status != "pending")
+
+
+def test_the_sweep_of_each_second_looks_at_indexes_alone() -> None:
+    """The same cost with ten million finished deliveries as with a thousand."""
+    from deliveries.pipeline.lanes import IS_ANY_READY
+
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + IS_ANY_READY)
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+
+    assert "deliveries_delivery" not in plan
