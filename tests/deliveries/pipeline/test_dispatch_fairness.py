@@ -88,21 +88,21 @@ def test_a_backlog_of_one_lane_does_not_delay_another_tenant() -> None:
     assert len(webhooks.requests) < 2000
 
 
-def test_five_thousand_lanes_of_one_tenant_do_not_delay_another_by_more_than_a_turn() -> None:
+def test_a_thousand_lanes_of_one_tenant_do_not_delay_another_by_more_than_a_turn() -> None:
     busy, quick = make_tenant(), make_tenant()
     with Webhooks() as webhooks:
-        make_endpoints(busy, [webhooks.url(f"/{n}") for n in range(5000)])
+        make_endpoints(busy, [webhooks.url(f"/{n}") for n in range(1000)])
         make_endpoint(quick, webhooks.url("/quick"))
         publish(busy)
         with running(capacity=256):
-            webhooks.wait_for(100)
+            webhooks.wait_for(50)
             publish(quick)
             before = len(webhooks.requests)
 
             webhooks.wait_for(1, "/quick")
 
-            # In requests, which a slow machine does not change: about what a turn of so many lanes may hold.
-            assert len(webhooks.requests) - before < 1500
+            # In requests, which a slow machine does not change.
+            assert len(webhooks.requests) - before < 700
 
 
 def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenant() -> None:

@@ -1,0 +1,289 @@
+"""Who may start next, with numbers: slots, loads and payloads, shared by tenants, then lanes."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from deliveries.pipeline.book import (
+    LANE_PAYLOAD_BYTES,
+    MAX_LOADED,
+    PAYLOAD_BYTES,
+    Book,
+    HeldLane,
+    Payload,
+    memory_of,
+)
+from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.lanes import Owed
+from deliveries.pipeline.transport import Destination
+from tenants.ids import new_id
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def a_tenant() -> bytes:
+    return new_id().bytes
+
+
+def hold(
+    book: Book, tenant_id: bytes, *, owed: int, slots: float = 10.0, max_in_flight: int = 10
+) -> HeldLane:
+    """A lane with so many deliveries loaded."""
+    endpoint_id = new_id().bytes
+    config = EndpointConfig(
+        endpoint_id=endpoint_id,
+        tenant_id=tenant_id,
+        version=1,
+        cancel_reason=None,
+        destination=Destination(
+            url="http://127.0.0.1:9/",
+            scheme="http",
+            host="127.0.0.1",
+            port=9,
+            tenant_id=new_id(),
+            timeout_seconds=15.0,
+        ),
+        is_literal_address=True,
+        method="POST",
+        format="standard",
+        header_lines=[],
+        masked_lines=[],
+        keys=[],
+        success=frozenset([200]),
+        retry_schedule=None,
+        max_in_flight=max_in_flight,
+        rate_limit=None,
+        broken=None,
+    )
+    lane = book.hold(endpoint_id=endpoint_id, tenant_id=tenant_id, config=config, slots=slots, now=0.0)
+    book.add(lane, [an_owed(endpoint_id) for _ in range(owed)])
+    return lane
+
+
+def an_owed(endpoint_id: bytes, **fields: Any) -> Owed:
+    return Owed(
+        **{
+            "endpoint_id": endpoint_id,
+            "id": new_id().bytes,
+            "event_id": new_id().bytes,
+            "attempt_count": 0,
+            "schedule_step": 0,
+            "trigger": "automatic",
+            "size": 2,
+            "has_body": False,
+            "is_automatic_due": True,
+            "manual_requested_at": None,
+            "due": NOW,
+            "preparation_error": None,
+            "ordering_key": None,
+        }
+        | fields
+    )
+
+
+def start(book: Book, most: int = 100_000) -> list[HeldLane]:
+    """Start what may start; the lanes in that order."""
+    started = []
+    while len(started) < most and (lane := book.next_lane()) is not None:
+        book.started(lane, lane.queue.popleft())
+        started.append(lane)
+    return started
+
+
+def a_payload(tenant_id: bytes, size: int) -> Payload:
+    return Payload(
+        event_id=new_id().bytes,
+        tenant_id=tenant_id,
+        id_text="evt_x",
+        type="order.created",
+        occurred_at=NOW,
+        data=b"",
+        hops=0,
+        channels=None,
+        size=memory_of(size),
+        fetched_at=0.0,
+    )
+
+
+def test_tenants_take_turns_and_within_a_tenant_its_lanes() -> None:
+    book = Book(capacity=1000)
+    first, second = a_tenant(), a_tenant()
+    many = [hold(book, first, owed=10) for _ in range(3)]
+    one = hold(book, second, owed=10)
+
+    order = start(book, 8)
+
+    assert order == [many[0], one, many[1], one, many[2], one, many[0], one]
+
+
+@pytest.mark.parametrize(("tenants", "share"), [(1, 50), (2, 33), (3, 25), (9, 10)])
+def test_greedy_tenants_leave_as_much_free_as_each_of_them_has(tenants: int, share: int) -> None:
+    book = Book(capacity=100)
+    for _ in range(tenants):
+        tenant = a_tenant()
+        for _ in range(30):
+            hold(book, tenant, owed=10)
+
+    start(book)
+
+    in_air = [each.in_air for each in book.shares.values()]
+    # Slots are whole: whoever comes first has one more.
+    assert all(share <= each <= share + 1 for each in in_air)
+    assert book.in_air == sum(in_air)
+    assert book.free_slots() >= share - tenants
+
+
+def test_a_tenant_that_comes_late_starts_at_once() -> None:
+    book = Book(capacity=100)
+    greedy = a_tenant()
+    for _ in range(100):
+        hold(book, greedy, owed=10)
+    start(book)
+    late = hold(book, a_tenant(), owed=3)
+
+    assert start(book) == [late] * 3
+
+
+def test_an_answer_lets_the_tenant_go_on() -> None:
+    book = Book(capacity=10)
+    lane = hold(book, a_tenant(), owed=20, slots=10, max_in_flight=10)
+    assert len(start(book)) == 5
+
+    book.answered(lane, is_good=True, is_timeout=False, was_slow=False)
+
+    assert len(start(book)) == 1
+
+
+def test_a_lane_begins_with_few_requests_grows_with_answers_and_halves_on_time_outs() -> None:
+    book = Book(capacity=1000)
+    lane = hold(book, a_tenant(), owed=100, slots=2.0, max_in_flight=5)
+    sizes = [len(start(book))]
+    for _ in range(3):
+        for _ in range(lane.in_air):
+            book.answered(lane, is_good=True, is_timeout=False, was_slow=False)
+        sizes.append(len(start(book)))
+    for _ in range(2):
+        book.answered(lane, is_good=False, is_timeout=True, was_slow=True)
+        lane.slow = book.slow = 0
+    book.answered(lane, is_good=False, is_timeout=False, was_slow=False)
+    after_failures = lane.limit
+
+    assert sizes == [2, 4, 5, 5]
+    assert lane.slots == pytest.approx(5 / 4)
+    assert after_failures == 1
+    assert book.next_lane() is None
+
+
+def test_lanes_whose_answers_hang_have_half_of_the_slots_together() -> None:
+    """Each tenant on its own is within its share; all of them together must leave half to those who answer."""
+    book = Book(capacity=20)
+    hanging = [hold(book, a_tenant(), owed=5, slots=2.0) for _ in range(6)]
+    start(book, 12)
+    for lane in hanging:
+        lane.slow, book.slow = 2, book.slow + 2
+    quick = hold(book, a_tenant(), owed=3, slots=5.0)
+    for lane in hanging:
+        lane.slots = 5.0
+        book.offer(lane)
+
+    assert start(book) == [quick] * 3
+
+
+def test_lanes_and_loads_of_a_greedy_tenant_end_when_it_has_as_many_as_are_free() -> None:
+    book = Book(capacity=100_000)
+    greedy, modest = a_tenant(), a_tenant()
+    hold(book, modest, owed=1)
+    for _ in range(7):
+        hold(book, greedy, owed=MAX_LOADED // 16)
+    before = book.full_tenants()
+    hold(book, greedy, owed=MAX_LOADED // 16)
+
+    assert before == []
+    assert book.full_tenants() == [greedy]
+
+
+def test_letting_go_forgets_everything_of_a_lane() -> None:
+    book = Book(capacity=100)
+    tenant = a_tenant()
+    lane = hold(book, tenant, owed=10)
+
+    book.let_go(lane)
+
+    assert (book.loaded, book.lanes, book.shares) == (0, {}, {})
+    assert book.next_lane() is None
+
+
+def test_a_lane_that_was_dropped_or_waits_for_its_payload_starts_nothing() -> None:
+    book = Book(capacity=100)
+    dropped, hungry, fine = (hold(book, a_tenant(), owed=1) for _ in range(3))
+    dropped.is_dropped = True
+    hungry.is_hungry = True
+
+    assert start(book) == [fine]
+
+    hungry.is_hungry = False
+    book.offer(hungry)
+    assert start(book) == [hungry]
+
+
+# --- payloads ---------------------------------------------------------------------------------------------------------
+
+
+def take_all(book: Book, tenant_id: bytes, size: int, *, lanes: int = 1000) -> int:
+    """How many payloads of one tenant, each for another lane, may be fetched and pinned."""
+    taken = 0
+    room = book.room_for_payloads()
+    while taken < lanes and room.take(tenant_id=tenant_id, endpoint_id=new_id().bytes, size=size):
+        book.put_payload(a_payload(tenant_id, size))
+        taken += 1
+    return taken
+
+
+def test_payloads_of_one_tenant_take_half_of_the_memory_and_the_next_one_half_of_the_rest() -> None:
+    book = Book(capacity=100)
+    half = PAYLOAD_BYTES // memory_of(262_144) // 2
+
+    counts = [take_all(book, a_tenant(), 262_144) for _ in range(3)]
+
+    assert counts == pytest.approx([half, half / 2, half / 4], abs=1)
+    assert book.payload_bytes <= PAYLOAD_BYTES
+
+
+def test_one_lane_fetches_no_more_than_its_part_ahead_but_always_its_first() -> None:
+    room = Book(capacity=100).room_for_payloads()
+    tenant, lane, large = a_tenant(), a_tenant(), a_tenant()
+    sizes = [262_144] * 5
+
+    taken = [room.take(tenant_id=tenant, endpoint_id=lane, size=size) for size in sizes]
+    first = room.take(tenant_id=tenant, endpoint_id=large, size=LANE_PAYLOAD_BYTES)
+
+    assert Counter(taken) == {True: LANE_PAYLOAD_BYTES // memory_of(262_144), False: 5 - 1}
+    assert first
+
+
+def test_what_nobody_carries_any_more_is_kept_while_there_is_room_and_not_counted_against_its_tenant() -> (
+    None
+):
+    book = Book(capacity=100)
+    tenant = a_tenant()
+    payloads = [a_payload(tenant, 1_000_000) for _ in range(12)]
+    for payload in payloads:
+        book.put_payload(payload)
+        book.use_payload(payload)
+    pinned = dict(book.pinned)
+    for payload in payloads:
+        book.done_with(payload)
+
+    room = book.room_for_payloads()
+
+    assert pinned == {tenant: 12 * memory_of(1_000_000)}
+    assert book.pinned == {}
+    assert PAYLOAD_BYTES // 2 - memory_of(1_000_000) < book.payload_bytes <= PAYLOAD_BYTES // 2
+    assert room.free == PAYLOAD_BYTES - book.payload_bytes
+    # The oldest went first; one that is used again counts again.
+    assert payloads[-1].event_id in book.payloads
+    assert payloads[0].event_id not in book.payloads
+    book.use_payload(payloads[-1])
+    assert book.pinned == {tenant: memory_of(1_000_000)}

@@ -1,0 +1,366 @@
+"""The statements about lanes, one by one: which are taken, what is loaded, and how they go back."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.utils import timezone
+
+from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
+from deliveries.pipeline import ingest, lanes
+from deliveries.pipeline.book import BEGINNING, NO_ID
+from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.rounds import until_id
+from tenants.ids import new_id
+from tests.support.builders import (
+    deliveries_of,
+    lane_of,
+    make_endpoint,
+    make_endpoints,
+    make_tenant,
+    new_event,
+    publish,
+)
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+URL = "http://127.0.0.1:9/"
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def own(quiet_lanes: None) -> Iterator[psycopg.Connection[Row]]:
+    with connect(application_name="test", statement_timeout_seconds=10) as connection:
+        yield connection
+
+
+@pytest.fixture
+def me(own: psycopg.Connection[Row]) -> UUID:
+    key = new_id()
+    lanes.register(own, me=key, process="test")
+    return key
+
+
+def take(
+    own: psycopg.Connection[Row],
+    me: UUID,
+    *,
+    count: int = 100,
+    after: UUID = lanes.NO_TENANT,
+    full: tuple[bytes, ...] = (),
+) -> list[lanes.Taken]:
+    return lanes.take(own, me=me, lanes=count, after=after, full_tenants=full)[0]
+
+
+def set_lane(endpoint: Endpoint, **fields: object) -> None:
+    Lane.unscoped.filter(endpoint=endpoint).update(**fields)
+
+
+def release(own: psycopg.Connection[Row], me: UUID, endpoint: Endpoint, **fields: object) -> Lane:
+    one = lanes.Release(endpoint.id.bytes, 3.0, **fields)  # type: ignore[arg-type] # those of Release
+    assert lanes.release(own, me=me, lanes=[one], until=until_id()) == 1
+    return lane_of(endpoint)
+
+
+# --- the dispatcher's row ---------------------------------------------------------------------------------------------
+
+
+def test_a_renewal_says_whether_one_is_alive_what_time_it_is_and_whether_sending_is_stopped(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    is_alive, seconds, is_stopped = lanes.renew(own, me=me, has_room=False, is_draining=True, done=7)
+
+    row = Dispatcher.objects.get(id=me)
+    assert (is_alive, is_stopped) == (True, False)
+    assert abs(seconds - timezone.now().timestamp()) < 5
+    assert (row.has_room, row.is_draining, row.deliveries_done) == (False, True, 7)
+    assert 15 < (row.alive_until - timezone.now()).total_seconds() <= 20
+
+
+def test_who_signs_off_gives_everything_back_and_is_gone(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoints = make_endpoints(tenant, [URL] * 3)
+    publish(tenant)
+    assert len(take(own, me)) == 3
+
+    assert lanes.sign_off(own, me=me) == 3
+
+    assert [(lane_of(e).dispatcher_id, lane_of(e).is_ready) for e in endpoints] == [(None, True)] * 3
+    assert not Dispatcher.objects.exists()
+
+
+# --- take -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_lanes_that_are_ready_and_free_are_taken_and_once(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    tenant = make_tenant()
+    ready, idle, paused, scheduled, held, served = make_endpoints(tenant, [URL] * 6)
+    now = timezone.now()
+    set_lane(ready, ready_at=now, is_ready=True)
+    set_lane(paused, ready_at=now, is_ready=True, is_paused=True)
+    set_lane(scheduled, ready_at=now + MINUTE)
+    set_lane(held, ready_at=now, hold_until=now + MINUTE)
+    set_lane(served, ready_at=now, is_ready=True, dispatcher_id=new_id())
+
+    lanes.promote(own)
+    first, second = take(own, me), take(own, me)
+
+    assert [(taken.endpoint_id, taken.tenant_id, taken.slots) for taken in first] == [
+        (ready.id.bytes, tenant.id.bytes, 2.0)
+    ]
+    assert second == []
+    assert lane_of(ready).dispatcher_id == me
+    assert lane_of(idle).dispatcher_id is None
+
+
+def test_scheduled_and_held_lanes_are_promoted_when_both_times_have_come(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    now = timezone.now()
+    cases = {
+        "due": (now - MINUTE, None, True),
+        "held no longer": (now - 2 * MINUTE, now - MINUTE, True),
+        "held": (now - MINUTE, now + MINUTE, False),
+        "scheduled": (now + MINUTE, None, False),
+        "idle, held no longer": (None, now - MINUTE, False),
+    }
+    tenant = make_tenant()
+    endpoints = dict(zip(cases, make_endpoints(tenant, [URL] * len(cases)), strict=True))
+    for name, (ready_at, hold_until, _) in cases.items():
+        set_lane(endpoints[name], ready_at=ready_at, hold_until=hold_until)
+
+    is_any_ready = lanes.is_any_ready(own)
+    promoted = lanes.promote(own)
+
+    assert is_any_ready
+    assert promoted == 2
+    assert {name: lane_of(endpoint).is_ready for name, endpoint in endpoints.items()} == {
+        name: expected for name, (_, _, expected) in cases.items()
+    }
+
+
+def test_tenants_are_served_in_turn_and_each_ones_lanes_longest_ready_first(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    busy, quiet = make_tenant(), make_tenant()
+    many = make_endpoints(busy, [URL] * 300)
+    now = timezone.now()
+    for n, endpoint in enumerate(many[:20]):
+        set_lane(endpoint, ready_at=now - (20 - n) * MINUTE, is_ready=True)
+    Lane.unscoped.filter(endpoint__in=many[20:]).update(ready_at=now, is_ready=True)
+    one = make_endpoint(quiet, URL)
+    set_lane(one, ready_at=now, is_ready=True)
+
+    taken = [lane.endpoint_id for lane in take(own, me, count=20)]
+
+    assert one.id.bytes in taken
+    assert sorted(set(taken) - {one.id.bytes}) == sorted(endpoint.id.bytes for endpoint in many[:10])
+
+
+def test_five_thousand_ready_lanes_of_a_tenant_keep_nobody_waiting_for_more_than_a_turn(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    busy, quiet = make_tenant(), make_tenant()
+    hour_ago = timezone.now() - timedelta(hours=1)
+    many = Endpoint.unscoped.bulk_create(Endpoint(tenant=busy, url=URL) for _ in range(5000))
+    Lane.unscoped.bulk_create(
+        Lane(endpoint=endpoint, tenant=busy, ready_at=hour_ago, is_ready=True) for endpoint in many
+    )
+    one = make_endpoint(quiet, URL)
+    set_lane(one, ready_at=timezone.now(), is_ready=True)
+
+    first = take(own, me, count=512)
+    others = take(own, me, count=512, full=(busy.id.bytes,))
+
+    assert one.id.bytes in {lane.endpoint_id for lane in first}
+    assert len(first) == 256 + 1
+    assert others == []
+    assert Lane.objects.for_tenant(busy).filter(dispatcher_id=me).count() == 256
+
+
+def test_a_take_goes_on_behind_the_last_tenant_of_the_one_before(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    tenants = sorted((make_tenant() for _ in range(lanes.TENANTS_A_TURN + 6)), key=lambda tenant: tenant.id)
+    for tenant in tenants:
+        set_lane(make_endpoint(tenant, URL), ready_at=timezone.now(), is_ready=True)
+    expected = [tenant.id.bytes for tenant in tenants]
+
+    first, after = lanes.take(own, me=me, lanes=500, after=lanes.NO_TENANT, full_tenants=[])
+    second, end = lanes.take(own, me=me, lanes=500, after=after, full_tenants=[])
+
+    assert sorted(lane.tenant_id for lane in first) == expected[: lanes.TENANTS_A_TURN]
+    assert after == tenants[lanes.TENANTS_A_TURN - 1].id
+    assert sorted(lane.tenant_id for lane in second) == expected[lanes.TENANTS_A_TURN :]
+    assert end == lanes.NO_TENANT
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+def load(
+    own: psycopg.Connection[Row],
+    endpoint: Endpoint,
+    *,
+    count: int = 100,
+    after: tuple[datetime, bytes] = (BEGINNING, NO_ID),
+    held: tuple[bytes, ...] = (),
+) -> list[lanes.Owed]:
+    wanted = [lanes.Wanted(endpoint.id.bytes, count, *after)]
+    return lanes.load(own, wanted=wanted, held=held, until=until_id())
+
+
+def test_what_is_due_is_loaded_oldest_first_behind_the_last_and_without_what_is_held(
+    own: psycopg.Connection[Row],
+) -> None:
+    tenant = make_tenant()
+    endpoint, other = make_endpoints(tenant, [URL] * 2)
+    ingest.publish([new_event(tenant) for _ in range(10)])
+    mine = [d for d in deliveries_of(tenant) if d.endpoint_id == endpoint.id]
+    late, planned, ended, by_hand, again = mine[:5]
+    now = timezone.now()
+    Delivery.unscoped.filter(id=late.id).update(next_attempt_at=now - timedelta(seconds=1))
+    Delivery.unscoped.filter(id__in=[d.id for d in mine[5:]]).update(next_attempt_at=now - MINUTE)
+    Delivery.unscoped.filter(id=planned.id).update(next_attempt_at=now + MINUTE)
+    Delivery.unscoped.filter(id=ended.id).update(status="succeeded", next_attempt_at=None)
+    Delivery.unscoped.filter(id=by_hand.id).update(
+        next_attempt_at=now + MINUTE, manual_requested_at=now - 2 * MINUTE
+    )
+    Delivery.unscoped.filter(id=again.id).update(
+        status="failed", next_attempt_at=None, manual_requested_at=now - 3 * MINUTE
+    )
+
+    rows = load(own, endpoint)
+    some = load(own, endpoint, count=3, held=(again.id.bytes,))
+    rest = load(own, endpoint, after=(some[-1].due, some[-1].id))
+
+    expected = [again, by_hand, *mine[5:], late]
+    assert [row.id for row in rows] == [d.id.bytes for d in expected]
+    assert [row.id for row in some] == [d.id.bytes for d in expected[1:4]]
+    assert [row.id for row in rest] == [d.id.bytes for d in expected[4:]]
+    assert [bool(row.is_automatic_due) for row in rows] == [False, False, True, True, True, True, True, True]
+    assert len(load(own, other)) == 10
+
+
+def test_events_and_bodies_are_fetched_by_key(own: psycopg.Connection[Row]) -> None:
+    tenant = make_tenant()
+    make_endpoint(tenant, URL)
+    events = [publish(tenant, b'{"n":%d}' % n, hops=n) for n in range(3)]
+    Delivery.unscoped.filter(id=UUID(bytes=events[1].delivery_ids[0])).update(body=b"other")
+
+    rows = lanes.load_events(own, [events[0].event_id, events[2].event_id])
+    bodies = lanes.load_bodies(own, [key for event in events for key in event.delivery_ids])
+
+    assert sorted((row[0], row[1], bytes(row[4]), row[5]) for row in rows) == [
+        (events[0].event_id, tenant.id.bytes, b'{"n":0}', 0),
+        (events[2].event_id, tenant.id.bytes, b'{"n":2}', 2),
+    ]
+    assert bodies == {events[1].delivery_ids[0]: b"other"}
+
+
+# --- release ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lane_with_nothing_left_goes_idle(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    take(own, me)
+    Delivery.objects.for_tenant(tenant).update(status="succeeded", next_attempt_at=None)
+
+    lane = release(own, me, endpoint)
+
+    assert (lane.ready_at, lane.is_ready, lane.dispatcher_id, lane.slots) == (None, False, None, 3.0)
+
+
+def test_a_lane_with_work_left_goes_to_the_back(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    Delivery.objects.for_tenant(tenant).update(next_attempt_at=long_ago)
+    set_lane(endpoint, ready_at=long_ago)
+    take(own, me)
+    before = timezone.now()
+
+    lane = release(own, me, endpoint)
+
+    assert lane.is_ready
+    assert lane.ready_at is not None
+    assert abs((lane.ready_at - before).total_seconds()) < 5
+
+
+def test_a_lane_whose_next_work_is_planned_says_when(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    publish(tenant)
+    take(own, me)
+    later = timezone.now() + timedelta(hours=1)
+    Delivery.objects.for_tenant(tenant).update(next_attempt_at=later)
+    first = deliveries_of(tenant)[0]
+    Delivery.unscoped.filter(id=first.id).update(manual_requested_at=later - MINUTE)
+
+    lane = release(own, me, endpoint)
+
+    assert (lane.ready_at, lane.is_ready) == (later - MINUTE, False)
+
+
+def test_a_hold_keeps_a_lane_with_work_from_being_ready(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    take(own, me)
+
+    lane = release(own, me, endpoint, hold_seconds=60.0, hold_reason="rate")
+
+    assert (lane.is_ready, lane.hold_reason) == (False, "rate")
+    assert lane.ready_at is not None
+    assert lane.hold_until is not None
+    assert 50 < (lane.hold_until - timezone.now()).total_seconds() <= 60
+
+
+def test_what_people_changed_is_seen_by_the_holder(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint, woken, other = make_endpoints(tenant, [URL] * 3)
+    publish(tenant)
+    taken = take(own, me)
+    lanes.clear(own, me=me, lanes=[lanes.Release(lane.endpoint_id, 2.0) for lane in taken])
+    set_lane(endpoint, is_paused=True)
+    set_lane(woken, ready_at=timezone.now() - MINUTE)
+    set_lane(other, dispatcher_id=new_id(), ready_at=timezone.now() - MINUTE)
+    Endpoint.unscoped.filter(id=woken.id).update(version=77)
+
+    rows = {row[0]: (row[1], row[2]) for row in lanes.check(own, me=me)}
+    found = lanes.woken(own, me=me, endpoint_ids=[lane.endpoint_id for lane in taken])
+
+    assert rows == {endpoint.id.bytes: (endpoint.version, True), woken.id.bytes: (77, False)}
+    assert found == [woken.id.bytes]
+
+
+def test_ending_leaves_what_is_in_the_air_and_what_ended_before(own: psycopg.Connection[Row]) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    ingest.publish([new_event(tenant) for _ in range(4)])
+    in_air, failed, pending, planned = deliveries_of(tenant)
+    Delivery.unscoped.filter(id=failed.id).update(
+        status="failed", next_attempt_at=None, manual_requested_at=timezone.now()
+    )
+    Delivery.unscoped.filter(id=planned.id).update(next_attempt_at=timezone.now() + MINUTE)
+
+    ended = lanes.end_pending(
+        own, endpoint_id=endpoint.id.bytes, reason="endpoint_deleted", held=[in_air.id.bytes]
+    )
+
+    assert ended == 3
+    assert [(d.status, d.cancel_reason, d.manual_requested_at) for d in deliveries_of(tenant)] == [
+        ("pending", None, None),
+        ("failed", None, None),
+        ("cancelled", "endpoint_deleted", None),
+        ("cancelled", "endpoint_deleted", None),
+    ]
+    assert pending.status == "pending"
