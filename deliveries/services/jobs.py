@@ -363,6 +363,7 @@ SELECT d.id, d.event_id, d.subscription_id, d.body, d.preparation_error, d.event
        AND NOT EXISTS (
            SELECT FROM deliveries_delivery other
            WHERE other.event_id = d.event_id AND other.endpoint_id = d.endpoint_id AND other.id <> d.id
+             AND other.id > d.event_id  -- older partitions are not looked at
              AND (other.status IN ('pending', 'succeeded')
                   OR (other.id > d.id AND other.id <= %(last)s AND other.created_at < %(until)s
                       AND (other.status = 'failed' OR other.cancel_reason = 'endpoint_disabled')))
