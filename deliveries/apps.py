@@ -19,6 +19,7 @@ SCHEDULE = {
     "wake forgotten lanes": ("deliveries.repair", 30, 30),
     "make partitions ahead": ("deliveries.make_partitions", 3600, 3600),
     "expire what was kept too long": ("deliveries.expire", 3600, 3600),
+    "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
 }

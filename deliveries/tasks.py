@@ -13,18 +13,23 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
-from celery.signals import worker_init, worker_process_init, worker_shutting_down
+from celery.signals import (
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 from django.conf import settings
 from django.db import close_old_connections
 
 from deliveries import job_tasks
-from deliveries.pipeline import partitions, sweeps
+from deliveries.pipeline import counters, partitions, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
 from deliveries.services.endpoints import disable_gone
 
-__all__ = ["dispatch", "expire", "job_tasks", "make_partitions", "repair", "sweep"]
+__all__ = ["correct_backlog", "dispatch", "expire", "job_tasks", "make_partitions", "repair", "sweep"]
 """Celery looks for tasks in this module; those of jobs come along."""
 
 logger = logging.getLogger(__name__)
@@ -52,6 +57,12 @@ def keep_one_end(**_: object) -> None:
     _is_child = True
     if _stop_pipe is not None:
         os.close(_stop_pipe[1])
+
+
+@worker_process_shutdown.connect
+def write_counts(**_: object) -> None:
+    """The last seconds' counts; such a process ends without saying so to anybody else."""
+    counters.write()
 
 
 @worker_shutting_down.connect
@@ -144,3 +155,9 @@ def expire() -> None:
     """Each hour: idempotency records past their day, and deliveries that waited longer than they are kept."""
     sweeps.expire_idempotency()
     sweeps.expire_pending(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.correct_backlog", ignore_result=True)
+def correct_backlog() -> None:
+    """Every 10 min: the backlog that metrics estimate, put right while it is small."""
+    sweeps.correct_backlog()

@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 
+from deliveries.pipeline import counters
 from tenants import access
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
@@ -33,6 +34,7 @@ def respond(request: HttpRequest, error: Exception) -> HttpResponse:
     if problem is None:
         logger.error("request failed", exc_info=error, extra={"path": request.path})
         problem = problems.internal_error()
+    counters.add(f"api_problems:{problem.code}")
     return problem_response(request, problem)
 
 
@@ -56,6 +58,7 @@ def problem_of(error: Exception) -> Problem | None:
         case InvalidContent():
             return problems.invalid(error.errors)
         case OperationalError() | InterfaceError() | PoolTimeout():
+            counters.add("database_errors:api")
             logger.warning("database unavailable", exc_info=error)
             return problems.unavailable()
         case DataError():

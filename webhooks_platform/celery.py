@@ -4,12 +4,16 @@ Messages are hints: what must not be lost is in the database. Hence no results, 
 limits on the socket. The schedule lives in the database (django-celery-beat) and can be edited in the admin.
 """
 
+import logging.config
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task, signals
 from celery.app.amqp import AMQP
+from django.conf import settings
 from kombu import Connection, Queue
+
+from tenants import log_context
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
 
@@ -67,3 +71,14 @@ app.conf.update(
     enable_utc=True,
 )
 app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def setup_logging(**_: object) -> None:
+    """Workers and beat log as everything else does, not in a way of Celery's own."""
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@signals.task_prerun.connect
+def name_task(*, task: Task[Any, Any], **_: object) -> None:
+    log_context.task.set(str(task.name))

@@ -51,7 +51,7 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     report: dict[str, Any] = {
         "status": "ok",
         "database": "ok",
-        "broker": _broker(),
+        "broker": broker_state(),
         "dispatchers": None,
         "oldest_ready_lane_seconds": None,
     }
@@ -96,7 +96,8 @@ def _has_partitions() -> bool:
     return True
 
 
-def _broker() -> str:
+def broker_state() -> str:
+    """Also for `/metrics`."""
     try:
         with redis.Redis.from_url(
             settings.CELERY_BROKER_URL, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS

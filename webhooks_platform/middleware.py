@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +10,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
+from tenants import log_context
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
 from tenants.ids import new_id
@@ -20,9 +20,6 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
-current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
-"""For log lines."""
-
 
 def request_id(get_response: GetResponse) -> GetResponse:
     """Give every request an id, the client's own if it is a decent one, and every response the same."""
@@ -30,7 +27,7 @@ def request_id(get_response: GetResponse) -> GetResponse:
     def middleware(request: HttpRequest) -> HttpResponseBase:
         wanted = request.META.get("HTTP_X_REQUEST_ID", "")
         request.request_id = wanted if REQUEST_ID.match(wanted) else new_id().hex  # type: ignore[attr-defined] # added by us
-        current_request_id.set(request.request_id)  # type: ignore[attr-defined] # added by us
+        log_context.begin_request(request.request_id)  # type: ignore[attr-defined] # added by us
         response = get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined] # added by us
         if isinstance(response, HttpResponse) and "Content-Length" not in response:

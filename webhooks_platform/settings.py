@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from webhooks_platform import VERSION
+from webhooks_platform import VERSION, logs
 from webhooks_platform.env import (
     env_allowed_networks,
     env_bool,
@@ -153,6 +153,12 @@ CONTENT_SECURITY_POLICY = {
 # The hot path reads bodies itself; everything else is small.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024 + 1024
 
+# --- logs ---------------------------------------------------------------------------------------------------------
+WEBHOOKS_LOG_FORMAT = env_choice("WEBHOOKS_LOG_FORMAT", "console" if DEBUG else "json", ("json", "console"))
+"""One JSON object a line, or plain lines for people."""
+WEBHOOKS_LOG_LEVEL = env_choice("WEBHOOKS_LOG_LEVEL", "INFO", logs.LEVELS)
+LOGGING = logs.logging_settings(form=WEBHOOKS_LOG_FORMAT, level=WEBHOOKS_LOG_LEVEL)
+
 # --- Celery -------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", "redis://not-configured.invalid:6379/0")
 
@@ -211,4 +217,5 @@ WEBHOOKS_USER_AGENT = f"Webhooks-Platform/{VERSION}"
 WEBHOOKS_API_RATE_LIMIT = env_int("WEBHOOKS_API_RATE_LIMIT", 0, low=0, high=1_000_000)
 """Requests per minute for each API key; 0 is none."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
+"""Opens `/metrics` to other machines; this one may always read it."""
 WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from webhooks_platform import health, openapi
+from webhooks_platform import health, metrics, openapi
 
 urlpatterns = [
     path("api/v1/", include("tenants.api.urls")),
@@ -12,5 +12,6 @@ urlpatterns = [
     path("api/docs", openapi.docs, name="api-docs"),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
 ]

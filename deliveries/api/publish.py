@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from deliveries.pipeline import ingest
+from deliveries.pipeline import counters, ingest
 from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
-from tenants import access
+from tenants import access, log_context
 from tenants.addresses import remote_ip_of
 from tenants.api import problems
 from tenants.api.idempotency import check_key
@@ -49,7 +49,11 @@ def publish(request: HttpRequest, tenant: str) -> HttpResponse:
     entry = _enter(request, tenant)
     try:
         one = decode_publish(entry.body)
+    except InvalidContent:
+        counters.add("publishes:invalid")
+        raise
     except MalformedJson as error:
+        counters.add("publishes:malformed_json")
         raise problems.malformed_json(str(error)) from None
     key = _idempotency_key(request)
     idempotency = None if key is None else Idempotency(key, fingerprint("POST", request.path, entry.body))
@@ -72,7 +76,11 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
     entry = _enter(request, tenant)
     try:
         items = decode_batch(entry.body)
+    except InvalidContent:
+        counters.add("publishes:invalid")
+        raise
     except MalformedJson as error:
+        counters.add("publishes:malformed_json")
         raise problems.malformed_json(str(error)) from None
     header_key = _idempotency_key(request)
     digest = b"" if header_key is None else fingerprint("POST", request.path, entry.body)
@@ -87,6 +95,8 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
                 # The batch's key, once per item, in the items' own transaction. No client can send a control character.
                 idempotency = Idempotency(f"{header_key}\x01{position}", digest)
             events.append(_event(item, entry, idempotency))
+        else:
+            counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
     results = iter(_run(events))
     outcomes: list[Accepted | Refused | MalformedJson | InvalidContent] = [
         next(results) if isinstance(item, Publish) else item for item in items
@@ -124,6 +134,8 @@ def _enter(request: HttpRequest, reference: str) -> _Entry:
     rate = access.check_rate(caller)
     access.require(caller, "events:write")
     facts = access.resolve_tenant(caller, reference)
+    log_context.key_id.set(caller.key_id)
+    log_context.tenant_id.set(facts.id)
     if request.GET:
         raise problems.invalid(
             [(name, "unknown_parameter", "There is no such parameter here.") for name in request.GET]

@@ -14,7 +14,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants import access
+from tenants import access, log_context
 from tenants.access import Caller, Rate
 from tenants.addresses import remote_ip_of
 from tenants.api import problems, query
@@ -54,6 +54,7 @@ class APIView(views.APIView):
         self.perform_authentication(request)
         assert isinstance(request.auth, Caller)
         self.caller = request.auth
+        log_context.key_id.set(self.caller.key_id)
         self.rate = access.check_rate(self.caller)
         self.check_permissions(request)
         method = "GET" if request.method == "HEAD" else str(request.method)
@@ -103,6 +104,7 @@ class TenantAPIView(APIView):
 
     def locate(self, **kwargs: Any) -> None:
         self.tenant = access.get_tenant(self.caller, kwargs["tenant"])
+        log_context.tenant_id.set(self.tenant.id)
 
     @property
     def idempotency_space(self) -> UUID:

@@ -82,6 +82,9 @@ def child_environment(port: int, clinic_port: int | None) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": ",".join(f"ignore:{beginning}" for beginning in EXPECTED_WARNINGS),
         "WEBHOOKS_WEB_PORT": str(port),
+        # For somebody who looks at a terminal.
+        "WEBHOOKS_LOG_FORMAT": os.environ.get("WEBHOOKS_LOG_FORMAT", "console"),
+        "WEBHOOKS_LOG_LEVEL": os.environ.get("WEBHOOKS_LOG_LEVEL", "WARNING"),
     }
     if clinic_port is not None:
         allowed = [os.environ.get("WEBHOOKS_ALLOWED_NETWORKS", ""), f"127.0.0.1/32@{clinic_port}"]
