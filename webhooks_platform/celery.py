@@ -74,9 +74,10 @@ app.autodiscover_tasks()
 
 
 @signals.setup_logging.connect
-def setup_logging(**_: object) -> None:
-    """Workers and beat log as everything else does, not in a way of Celery's own."""
+def setup_logging(*, loglevel: int | None = None, **_: object) -> None:
+    """Workers and beat log as everything else does; `--loglevel` is for what Celery itself has to say."""
     logging.config.dictConfig(settings.LOGGING)
+    logging.getLogger("celery").setLevel(loglevel or logging.WARNING)
 
 
 @signals.task_prerun.connect

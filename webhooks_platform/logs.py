@@ -57,7 +57,7 @@ def logging_settings(*, form: str, level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": level, "propagate": True},
             # Unknown paths and refused methods are no news; what breaks is logged with its trace as an error.
             "django.request": {"level": "ERROR"},
-            # A line for each task, and the sweeps run every second.
+            # A line for each task, and the sweeps run every second. `--loglevel` of its commands sets another.
             "celery": {"level": "WARNING"},
         },
     }
