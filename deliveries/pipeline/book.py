@@ -122,8 +122,9 @@ class HeldLane:
     in_air: int = 0
     slow: int = 0
     unrecorded: int = 0
-    flying: set[bytes] = field(default_factory=set)
-    """Ids in the air or not yet recorded: a load leaves them out."""
+    flying: dict[bytes, int] = field(default_factory=dict)
+    """Ids in the air or not yet recorded, and how often: a load leaves them out. A retry that is due at once may be
+    loaded and started before the loop hears that the first attempt was recorded."""
     after_due: Any = BEGINNING
     after_id: bytes = NO_ID
     served: int = 0
@@ -342,7 +343,7 @@ class Book:
         lane.served += 1
         if lane.config.rate_limit is not None:
             lane.tokens -= 1.0
-        lane.flying.add(owed.id)
+        lane.flying[owed.id] = lane.flying.get(owed.id, 0) + 1
         self.offer(lane)
 
     def answered(self, lane: HeldLane, *, is_good: bool, is_timeout: bool, was_slow: bool) -> None:
@@ -358,6 +359,12 @@ class Book:
         elif is_timeout:
             lane.slots = max(1.0, lane.slots / 2)
         self.offer(lane)
+
+    def recorded(self, lane: HeldLane, delivery_id: bytes) -> None:
+        lane.unrecorded -= 1
+        lane.flying[delivery_id] -= 1
+        if not lane.flying[delivery_id]:
+            del lane.flying[delivery_id]
 
     # --- payloads -----------------------------------------------------------------------------------------------------
     #

@@ -462,8 +462,7 @@ class Dispatcher:
             self.heart.done = self.done
             self.unrecorded -= len(batch)
             for result, lane in zip(batch, batch_lanes, strict=True):
-                lane.unrecorded -= 1
-                lane.flying.discard(result.delivery_id)
+                self.book.recorded(lane, result.delivery_id)
                 if result.line is not None:
                     # Its successor is due now.
                     lane.is_dry = False

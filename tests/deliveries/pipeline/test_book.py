@@ -63,29 +63,27 @@ def hold(
 
 
 def an_owed(endpoint_id: bytes, **fields: Any) -> Owed:
-    return Owed(
-        **{
-            "endpoint_id": endpoint_id,
-            "id": new_id().bytes,
-            "event_id": new_id().bytes,
-            "attempt_count": 0,
-            "schedule_step": 0,
-            "trigger": "automatic",
-            "size": 2,
-            "has_body": False,
-            "is_automatic_due": True,
-            "manual_requested_at": None,
-            "due": NOW,
-            "preparation_error": None,
-            "ordering_key": None,
-        }
-        | fields
-    )
+    values: dict[str, Any] = {
+        "endpoint_id": endpoint_id,
+        "id": new_id().bytes,
+        "event_id": new_id().bytes,
+        "attempt_count": 0,
+        "schedule_step": 0,
+        "trigger": "automatic",
+        "size": 2,
+        "has_body": False,
+        "is_automatic_due": True,
+        "manual_requested_at": None,
+        "due": NOW,
+        "preparation_error": None,
+        "ordering_key": None,
+    }
+    return Owed(**(values | fields))
 
 
 def start(book: Book, most: int = 100_000) -> list[HeldLane]:
     """Start what may start; the lanes in that order."""
-    started = []
+    started: list[HeldLane] = []
     while len(started) < most and (lane := book.next_lane()) is not None:
         book.started(lane, lane.queue.popleft())
         started.append(lane)
@@ -226,6 +224,31 @@ def test_a_lane_that_was_dropped_or_waits_for_its_payload_starts_nothing() -> No
     hungry.is_hungry = False
     book.offer(hungry)
     assert start(book) == [hungry]
+
+
+def test_a_retry_in_the_air_stays_in_memory_when_the_attempt_before_it_is_recorded() -> None:
+    """The record commits, a load finds the retry due and starts it, and only then the loop hears of the record.
+
+    Forgotten then, it would be loaded again and sent a third time beside the second.
+    """
+    book = Book(capacity=100)
+    lane = hold(book, a_tenant(), owed=1)
+    (owed,) = lane.queue
+    start(book)
+    book.answered(lane, is_good=False, is_timeout=False, was_slow=False)
+    lane.unrecorded += 1
+    book.add(lane, [an_owed(lane.endpoint_id, id=owed.id, attempt_count=1)])
+    start(book)
+
+    book.recorded(lane, owed.id)
+    between = lane.in_memory()
+    book.answered(lane, is_good=True, is_timeout=False, was_slow=False)
+    lane.unrecorded += 1
+    book.recorded(lane, owed.id)
+
+    assert between == [owed.id]
+    assert lane.in_memory() == []
+    assert lane.unrecorded == 0
 
 
 # --- payloads ---------------------------------------------------------------------------------------------------------

@@ -27,35 +27,33 @@ def own(database: None) -> Iterator[psycopg.Connection[Row]]:
 
 def result_of(delivery: Delivery, **fields: Any) -> Result:
     """A failure with status 500 of an automatic attempt, unless a field says otherwise."""
-    return Result(
-        **{
-            "attempt_id": new_id().bytes,
-            "tenant_id": delivery.tenant_id.bytes,
-            "delivery_id": delivery.id.bytes,
-            "number": delivery.attempt_count + 1,
-            "trigger": "automatic",
-            "started_at": time.time(),
-            "duration_ms": 12.5,
-            "dns_ms": None,
-            "connect_ms": None,
-            "tls_ms": None,
-            "first_byte_ms": None,
-            "outcome": "http_error",
-            "detail": "",
-            "status_code": 500,
-            "remote_ip": "127.0.0.1",
-            "request_headers": b"a: b",
-            "response_headers": b"HTTP/1.1 500 X",
-            "response_body": b"no",
-            "is_truncated": False,
-            "read_count": delivery.attempt_count,
-            "is_success": False,
-            "wait_seconds": 60.0,
-            "is_automatic": True,
-            "manual_seen": None,
-        }
-        | fields
-    )
+    values: dict[str, Any] = {
+        "attempt_id": new_id().bytes,
+        "tenant_id": delivery.tenant_id.bytes,
+        "delivery_id": delivery.id.bytes,
+        "number": delivery.attempt_count + 1,
+        "trigger": "automatic",
+        "started_at": time.time(),
+        "duration_ms": 12.5,
+        "dns_ms": None,
+        "connect_ms": None,
+        "tls_ms": None,
+        "first_byte_ms": None,
+        "outcome": "http_error",
+        "detail": "",
+        "status_code": 500,
+        "remote_ip": "127.0.0.1",
+        "request_headers": b"a: b",
+        "response_headers": b"HTTP/1.1 500 X",
+        "response_body": b"no",
+        "is_truncated": False,
+        "read_count": delivery.attempt_count,
+        "is_success": False,
+        "wait_seconds": 60.0,
+        "is_automatic": True,
+        "manual_seen": None,
+    }
+    return Result(**(values | fields))
 
 
 def make_deliveries(count: int) -> list[Delivery]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -33,7 +34,7 @@ class Nudges:
 
     def __init__(self) -> None:
         self.connection = current_app.connection_for_write()
-        self.channel = self.connection.default_channel
+        self.channel: Any = self.connection.default_channel
 
     def count(self) -> int:
         size: int = self.channel._size("dispatch")
