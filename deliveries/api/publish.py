@@ -3,6 +3,7 @@
 Who may publish is decided by `tenants.access`, the shape of the body by `json_bytes`, everything else by `ingest`.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
@@ -92,8 +93,7 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
             if item.idempotency_key is not None:
                 idempotency = Idempotency(item.idempotency_key, _item_fingerprint(request, item))
             elif header_key is not None:
-                # The batch's key, once per item, in the items' own transaction. No client can send a control character.
-                idempotency = Idempotency(f"{header_key}\x01{position}", digest)
+                idempotency = Idempotency(_key_in_batch(header_key, position), digest, batch_key=header_key)
             events.append(_event(item, entry, idempotency))
         else:
             counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
@@ -172,6 +172,11 @@ def _idempotency_key(request: HttpRequest) -> str | None:
     if key is not None:
         check_key(key)
     return key
+
+
+def _key_in_batch(batch_key: str, position: int) -> str:
+    """The batch's key, once per item. No client can send a control character, so it is nobody else's."""
+    return "\x01" + hashlib.sha256(f"{batch_key}\x01{position}".encode()).hexdigest()
 
 
 def _item_fingerprint(request: HttpRequest, item: Publish) -> bytes:

@@ -13,12 +13,10 @@ Concurrent callers share transactions (group commit): the first one in leads and
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -26,19 +24,37 @@ import msgspec
 import psycopg
 
 from deliveries.pipeline import arrays, counters, fifo
+from deliveries.pipeline.claims import claim_keys, copied, keep_replies
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES, SettingsCache, Target, TenantSettings, fan_out
+from deliveries.pipeline.group_commit import GroupCommit
 from deliveries.pipeline.json_bytes import format_time
+from deliveries.pipeline.publication import (
+    Accepted,
+    Idempotency,
+    NewEvent,
+    Prepared,
+    Refusal,
+    Refused,
+    Result,
+)
 from deliveries.pipeline.wake import Wanted, wake_lanes
 from tenants import ids
-from tenants.idempotency import lock_key
+
+__all__ = [
+    "Accepted",
+    "DatabaseUnavailable",
+    "Idempotency",
+    "NewEvent",
+    "Refusal",
+    "Refused",
+    "Result",
+    "publish",
+]
 
 logger = logging.getLogger(__name__)
 
 FURTHEST_DELIVER_AT = timedelta(days=30)
-
-GROUP_EVENTS = 2_000
-"""Events that share a transaction at most: more only makes the first wait for the last."""
 
 STATEMENT_TIMEOUT_SECONDS = 10
 
@@ -47,156 +63,12 @@ class DatabaseUnavailable(Exception):
     """Nothing is known to be written. The publisher is told to try again (503)."""
 
 
-class Refusal(StrEnum):
-    TENANT_NOT_FOUND = "not_found"
-    TENANT_SUSPENDED = "tenant_suspended"
-    TENANT_RATE_LIMITED = "tenant_rate_limited"
-    UNKNOWN_EVENT_TYPE = "unknown_event_type"
-    EVENT_TYPE_ARCHIVED = "event_type_archived"
-    SCHEMA_VIOLATION = "schema_violation"
-    PAYLOAD_TOO_LARGE = "payload_too_large"
-    DELIVER_AT_TOO_FAR = "deliver_at_too_far"
-    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
-    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
-    INTERNAL_ERROR = "internal_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    key: str
-    fingerprint: bytes
-
-
-@dataclass(slots=True)
-class NewEvent:
-    """An event as its publisher wants it. Shape is checked by the caller, content here."""
-
-    tenant_id: bytes
-    type: str
-    data: bytes
-    occurred_at: datetime | None = None
-    channels: list[str] | None = None
-    ordering_key: str | None = None
-    deliver_at: datetime | None = None
-    idempotency: Idempotency | None = None
-    hops: int = 0
-    only_endpoint: bytes | None = None
-    """A test: to this endpoint alone, whatever its subscriptions and the catalogue say."""
-    is_fifo: bool = False
-    """Of `only_endpoint`."""
-
-
-@dataclass(slots=True)
-class Accepted:
-    event_id: bytes
-    reply: bytes
-    """The JSON that the publisher gets, also on a replay of its idempotency key."""
-    is_replayed: bool = False
-    delivery_ids: list[bytes] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Refused:
-    reason: Refusal
-    errors: list[tuple[str, str]] = field(default_factory=list)
-    """(field, message)"""
-    limit: float | None = None
-
-
-Result = Accepted | Refused
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """A valid event with its ids and targets, waiting to be written."""
-
-    position: int
-    event: NewEvent
-    event_id: bytes
-    settings_version: int
-    targets: list[Target]
-    warning: str | None
-    delivery_ids: list[bytes]
-    reply: bytes = b""
-
-
 def publish(events: Sequence[NewEvent]) -> list[Result]:
     """Accept or refuse each event, in the order given. What is accepted is durable when this returns.
 
     Raises DatabaseUnavailable; then nothing was accepted as far as anyone knows.
     """
     return _group_commit.submit(events)
-
-
-# --- sharing transactions ---------------------------------------------------------------------------------------------
-
-
-class _Ticket:
-    __slots__ = ("error", "events", "results", "wakeup")
-
-    def __init__(self, events: Sequence[NewEvent]) -> None:
-        self.events = events
-        self.results: list[Result] | None = None
-        self.error: Exception | None = None
-        self.wakeup = threading.Lock()
-        self.wakeup.acquire()
-
-
-class _GroupCommit:
-    """Callers that arrive while a transaction is under way share the next one. One leads at a time, on one connection."""
-
-    def __init__(self, work: Callable[[Sequence[NewEvent]], list[Result]]) -> None:
-        self._work = work
-        self._lock = threading.Lock()
-        self._waiting: list[_Ticket] = []
-        self._is_led = False
-
-    def submit(self, events: Sequence[NewEvent]) -> list[Result]:
-        ticket = _Ticket(events)
-        with self._lock:
-            self._waiting.append(ticket)
-            leads = not self._is_led
-            self._is_led = True
-        if not leads:
-            # Woken with a result, or to lead.
-            ticket.wakeup.acquire()
-        if ticket.results is None and ticket.error is None:
-            self._lead()
-        if ticket.error is not None:
-            raise ticket.error
-        assert ticket.results is not None
-        return ticket.results
-
-    def _lead(self) -> None:
-        """One transaction for those who wait (the leader is among them), then hand over to whoever came meanwhile."""
-        with self._lock:
-            group = self._take()
-        try:
-            results = self._work([event for ticket in group for event in ticket.events])
-            start = 0
-            for ticket in group:
-                ticket.results = results[start : start + len(ticket.events)]
-                start += len(ticket.events)
-        except Exception as error:  # noqa: BLE001 - every waiter must be told, whatever it was
-            for ticket in group:
-                ticket.error = error
-        with self._lock:
-            heir = self._waiting[0] if self._waiting else None
-            self._is_led = heir is not None
-        for ticket in group:
-            ticket.wakeup.release()
-        if heir is not None:
-            heir.wakeup.release()
-
-    def _take(self) -> list[_Ticket]:
-        size = count = 0
-        for ticket in self._waiting:
-            count += 1
-            size += len(ticket.events)
-            if size >= GROUP_EVENTS:
-                break
-        group, self._waiting = self._waiting[:count], self._waiting[count:]
-        return group
 
 
 class _Publisher:
@@ -266,7 +138,7 @@ def _count(events: Sequence[NewEvent], results: Sequence[Result]) -> None:
     counters.add_all(counts)
 
 
-_group_commit = _GroupCommit(_run)
+_group_commit = GroupCommit(_run)
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
@@ -280,7 +152,7 @@ def _publish(connection: psycopg.Connection[Row], events: Sequence[NewEvent], re
     for one in written:
         results[one.position] = Accepted(one.event_id, one.reply, delivery_ids=one.delivery_ids)
     _wake(connection, written)
-    return _copied(results)
+    return copied(results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +176,12 @@ def _read(connection: psycopg.Connection[Row], events: Sequence[NewEvent]) -> _R
 
 def _prepare(
     connection: psycopg.Connection[Row], events: Sequence[NewEvent], read: _Read, results: list[Result | None]
-) -> list[_Prepared]:
+) -> list[Prepared]:
     """Validate and fan out. Refusals go to `results`; the rest comes back with ids in the order of publication."""
     now_us = int(read.now.timestamp() * 1_000_000)
     minter = ids.Minter(now_us)
     created_at = format_time(read.now)
-    prepared: list[_Prepared] = []
+    prepared: list[Prepared] = []
     limited: dict[bytes, float] = {}
     for position, event in enumerate(events):
         tenant = read.tenants.get(event.tenant_id)
@@ -339,7 +211,7 @@ def _prepare(
         else:
             targets = [Target(event.only_endpoint, None, event.is_fifo)]
         event_uuid = minter.next()
-        one = _Prepared(
+        one = Prepared(
             position=position,
             event=event,
             event_id=event_uuid.bytes,
@@ -376,10 +248,10 @@ RETURNING count
 
 def _within_rate(
     connection: psycopg.Connection[Row],
-    prepared: list[_Prepared],
+    prepared: list[Prepared],
     limited: dict[bytes, float],
     results: list[Result | None],
-) -> list[_Prepared]:
+) -> list[Prepared]:
     """Those that the tenants' `events_per_second` still cover; the others, the last ones, are refused. Atomic."""
     for tenant_id, rate in sorted(limited.items()):
         mine = [
@@ -453,7 +325,7 @@ JOIN e ON e.id = d.event_id
 
 def _write(
     connection: psycopg.Connection[Row],
-    prepared: list[_Prepared],
+    prepared: list[Prepared],
     now: datetime,
     results: list[Result | None],
 ) -> None:
@@ -470,10 +342,10 @@ def _write(
         if lines or any(one.event.idempotency for one in prepared):
             with connection.transaction():
                 fifo.lock_lines(connection, lines)
-                fresh = _claim_keys(connection, prepared, results)
+                fresh = claim_keys(connection, prepared, results)
                 _insert(connection, fresh, now)
                 fifo.pass_on(connection, lines)
-                _keep_replies(connection, fresh)
+                keep_replies(connection, fresh)
         else:
             _insert(connection, prepared, now)
     except psycopg.errors.OperationalError:
@@ -490,7 +362,7 @@ def _write(
         _write(connection, prepared[middle:], now, results)
 
 
-def _insert(connection: psycopg.Connection[Row], prepared: list[_Prepared], now: datetime) -> None:
+def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: datetime) -> None:
     if not prepared:
         return
     made = [
@@ -533,124 +405,7 @@ def _array_text(channels: list[str] | None) -> str | None:
     return None if channels is None else "{" + ",".join(channels) + "}"
 
 
-# --- idempotency ------------------------------------------------------------------------------------------------------
-
-LOOK = """
-SELECT r.space, r.key, r.fingerprint, r.body, r.event_id
-FROM unnest(%s::uuid[], %s::text[]) AS w(space, key) JOIN tenants_idempotencyrecord r USING (space, key)
-WHERE r.created_at > now() - interval '24 hours'
-"""
-
-KEEP = """
-INSERT INTO tenants_idempotencyrecord (space, key, fingerprint, status_code, body, is_encrypted, location, event_id, created_at)
-SELECT space, key, fingerprint, 202, body, false, '', event_id, now()
-FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::bytea[], %s::uuid[]) AS u(space, key, fingerprint, body, event_id)
-ON CONFLICT (space, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, status_code = EXCLUDED.status_code,
-    body = EXCLUDED.body, is_encrypted = false, location = '', event_id = EXCLUDED.event_id, created_at = EXCLUDED.created_at
-"""
-
-
-def _claim_keys(
-    connection: psycopg.Connection[Row], prepared: list[_Prepared], results: list[Result | None]
-) -> list[_Prepared]:
-    """Lock, then look: the look's snapshot is then newer than whatever the previous holder of the lock wrote.
-
-    Returns what is still to be written. A key that stands twice among them is left to its first event; `_copied` gives
-    the others its answer.
-    """
-    first: dict[tuple[bytes, str], _Prepared] = {}
-    fresh = []
-    for one in prepared:
-        if one.event.idempotency is None:
-            fresh.append(one)
-        elif (place := (one.event.tenant_id, one.event.idempotency.key)) not in first:
-            first[place] = one
-        else:
-            results[one.position] = _same(first[place], one)
-    places = sorted(first)
-    locked: dict[int, bool] = dict(
-        connection.execute(
-            "SELECT n, pg_try_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n",
-            [arrays.int8s(sorted({lock_key(*place) for place in places}))],
-        ).fetchall()
-    )
-    parameters = [arrays.uuids([space for space, _ in places]), arrays.texts([key for _, key in places])]
-    kept = {
-        (space, key): (bytes(fingerprint), bytes(body), event_id)
-        for space, key, fingerprint, body, event_id in connection.execute(
-            LOOK, parameters, binary=True
-        ).fetchall()
-    }
-    for place in places:
-        one = first[place]
-        assert one.event.idempotency is not None
-        if place in kept:
-            fingerprint, body, event_id = kept[place]
-            results[one.position] = (
-                Accepted(event_id, body, is_replayed=True)
-                if fingerprint == one.event.idempotency.fingerprint
-                else Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
-            )
-        elif not locked[lock_key(*place)]:
-            results[one.position] = Refused(Refusal.IDEMPOTENCY_IN_PROGRESS)
-        else:
-            fresh.append(one)
-    fresh.sort(key=lambda one: one.position)
-    return fresh
-
-
-class _Copy(Refused):
-    """Stands in `results` until the first event with the key has its own."""
-
-    position: int
-
-
-def _same(first: _Prepared, later: _Prepared) -> Refused:
-    assert first.event.idempotency is not None
-    assert later.event.idempotency is not None
-    if first.event.idempotency.fingerprint != later.event.idempotency.fingerprint:
-        return Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
-    copy = _Copy(Refusal.IDEMPOTENCY_IN_PROGRESS)
-    copy.position = first.position
-    return copy
-
-
-def _copied(results: Sequence[Result | None]) -> list[Result]:
-    final: list[Result] = []
-    for result in results:
-        assert result is not None
-        if not isinstance(result, _Copy):
-            final.append(result)
-            continue
-        origin = results[result.position]
-        assert origin is not None
-        if isinstance(origin, Accepted):
-            origin = Accepted(origin.event_id, origin.reply, is_replayed=True)
-        final.append(origin)
-    return final
-
-
-def _keep_replies(connection: psycopg.Connection[Row], fresh: list[_Prepared]) -> None:
-    kept = sorted(
-        ((one.event.tenant_id, one.event.idempotency, one) for one in fresh if one.event.idempotency),
-        key=lambda entry: (entry[0], entry[1].key),
-    )
-    if not kept:
-        return
-    connection.execute(
-        KEEP,
-        [
-            arrays.uuids([space for space, _, _ in kept]),
-            arrays.texts([idempotency.key for _, idempotency, _ in kept]),
-            arrays.byteas([idempotency.fingerprint for _, idempotency, _ in kept]),
-            arrays.byteas([one.reply for _, _, one in kept]),
-            arrays.uuids([one.event_id for _, _, one in kept]),
-        ],
-        binary=True,
-    )
-
-
-def _wake(connection: psycopg.Connection[Row], written: list[_Prepared]) -> None:
+def _wake(connection: psycopg.Connection[Row], written: list[Prepared]) -> None:
     """After the commit: whatever happens here, the events are accepted, and the repair sweep finds them."""
     now = time.time()
     lanes: dict[bytes, float | None] = {}

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from deliveries.models import Delivery, Event
 from deliveries.pipeline import ingest
+from deliveries.pipeline.group_commit import GroupCommit
 from deliveries.pipeline.ingest import Accepted, Idempotency, Refusal, Refused
 from tenants.ids import EVENT, to_text
 from tenants.models import EventType, IdempotencyRecord, Tenant
@@ -238,7 +239,7 @@ def test_an_error_reaches_every_caller_of_the_group_and_the_next_group_is_served
             raise ingest.DatabaseUnavailable
         return [Accepted(b"", b"") for _ in events]
 
-    group = ingest._GroupCommit(work)
+    group = GroupCommit(work)
     answered: list[ingest.Result] = []
     second = threading.Thread(target=lambda: answered.extend(group.submit([new_event(Tenant())])))
 

@@ -1,0 +1,82 @@
+"""What goes into `ingest` and what comes out: events as their publishers want them, accepted or refused."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from deliveries.pipeline.fan_out import Target
+
+
+class Refusal(StrEnum):
+    TENANT_NOT_FOUND = "not_found"
+    TENANT_SUSPENDED = "tenant_suspended"
+    TENANT_RATE_LIMITED = "tenant_rate_limited"
+    UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    EVENT_TYPE_ARCHIVED = "event_type_archived"
+    SCHEMA_VIOLATION = "schema_violation"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    DELIVER_AT_TOO_FAR = "deliver_at_too_far"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    key: str
+    fingerprint: bytes
+    batch_key: str | None = None
+    """The key of the whole batch, whose fingerprint this then is: refused for one item, it is refused for all."""
+
+
+@dataclass(slots=True)
+class NewEvent:
+    """An event as its publisher wants it. Shape is checked by the caller, content here."""
+
+    tenant_id: bytes
+    type: str
+    data: bytes
+    occurred_at: datetime | None = None
+    channels: list[str] | None = None
+    ordering_key: str | None = None
+    deliver_at: datetime | None = None
+    idempotency: Idempotency | None = None
+    hops: int = 0
+    only_endpoint: bytes | None = None
+    """A test: to this endpoint alone, whatever its subscriptions and the catalogue say."""
+    is_fifo: bool = False
+    """Of `only_endpoint`."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    event_id: bytes
+    reply: bytes
+    """The JSON that the publisher gets, also on a replay of its idempotency key."""
+    is_replayed: bool = False
+    delivery_ids: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Refused:
+    reason: Refusal
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """(field, message)"""
+    limit: float | None = None
+
+
+Result = Accepted | Refused
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A valid event with its ids and targets, waiting to be written."""
+
+    position: int
+    event: NewEvent
+    event_id: bytes
+    settings_version: int
+    targets: list[Target]
+    warning: str | None
+    delivery_ids: list[bytes]
+    reply: bytes = b""

@@ -1,0 +1,80 @@
+"""A batch under one Idempotency-Key: all of it once, or none of it."""
+
+from typing import Any
+
+import pytest
+
+from deliveries.models import Event
+from tenants.models import Tenant
+from tenants.services.audit import COMMAND
+from tenants.services.event_types import create_event_type
+from tests.support.api import make_tenant, tenant_api
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def batch(*numbers: int) -> dict[str, Any]:
+    return {"events": [{"type": "order.created", "data": {"n": n}} for n in numbers]}
+
+
+def events_of(tenant: Tenant) -> int:
+    return Event.objects.for_tenant(tenant).count()
+
+
+@pytest.fixture
+def tenant() -> Tenant:
+    made = make_tenant()
+    create_event_type(actor=COMMAND, tenant=made, name="order.created")
+    return made
+
+
+def test_a_repeated_batch_gets_the_first_answer_and_makes_nothing(tenant: Tenant) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+
+    first = api.post(path, batch(1, 2), idempotency_key="k")
+    again = api.post(path, batch(1, 2), idempotency_key="k")
+
+    assert first.status_code == again.status_code == 202
+    assert first.content == again.content
+    assert "Idempotent-Replayed" not in first
+    assert again["Idempotent-Replayed"] == "true"
+    assert events_of(tenant) == 2
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (2,), (9, 9)], ids=["longer", "shorter", "other"])
+def test_another_batch_with_the_key_of_an_earlier_one_leaves_nothing(
+    tenant: Tenant, numbers: tuple[int, ...]
+) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+    api.post(path, batch(1, 2), idempotency_key="k")
+
+    refused = api.post(path, batch(*numbers), idempotency_key="k")
+
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "idempotency_key_reused"
+    assert events_of(tenant) == 2
+
+
+def test_a_batch_key_as_long_as_keys_may_be_holds_for_each_item(tenant: Tenant) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+
+    first = api.post(path, batch(1, 2, 3), idempotency_key="k" * 255)
+    again = api.post(path, batch(1, 2, 3), idempotency_key="k" * 255)
+
+    assert first.json()["accepted"] == again.json()["accepted"] == 3
+    assert events_of(tenant) == 3
+
+
+def test_a_single_publish_with_the_key_of_a_batch_is_refused(tenant: Tenant) -> None:
+    api = tenant_api(tenant)
+    api.post(f"/tenants/{tenant.slug}/events/batch", batch(1), idempotency_key="k")
+
+    refused = api.post(
+        f"/tenants/{tenant.slug}/events", {"type": "order.created", "data": {"n": 1}}, idempotency_key="k"
+    )
+
+    assert refused.status_code == 422
+    assert events_of(tenant) == 1
