@@ -44,6 +44,9 @@ BATCH: Final = 500
 LOOK: Final = 2_000
 """Events looked at in one transaction. Most are told by their type alone, so it may be more."""
 
+COUNTED_AT_ONCE: Final = 10_000
+"""Deliveries or events looked at by one statement that only counts."""
+
 MOST_PENDING: Final = 2_000
 """Deliveries that may wait for the endpoint before a job makes more: what is published now stands behind them."""
 
@@ -341,11 +344,13 @@ def _walk(job: Job, *, from_the_start: bool = False) -> Iterator[Batch]:
     low = first_key(job.since)
     cursor = low if from_the_start or job.cursor is None else job.cursor
     settings = settings_now(job.tenant, endpoint=job.endpoint)
+    most = COUNTED_AT_ONCE if from_the_start else BATCH
+    look = COUNTED_AT_ONCE if from_the_start else LOOK
     while True:
         batch = (
-            _failed(job, settings, cursor)
+            _failed(job, settings, cursor, most=most)
             if job.only == Job.Only.FAILED
-            else _matching(job, settings, cursor)
+            else _matching(job, settings, cursor, most=most, look=look)
         )
         if batch is None:
             return
@@ -375,7 +380,7 @@ ORDER BY d.id LIMIT %(batch)s
 """
 
 
-def _failed(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
+def _failed(job: Job, settings: TenantSettings, cursor: UUID, *, most: int) -> Batch | None:
     with connection.cursor() as database:
         database.execute(
             FAILED,
@@ -386,7 +391,7 @@ def _failed(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
                 "until": job.until,
                 "cursor": cursor,
                 "last": last_key(job.until),
-                "batch": BATCH,
+                "batch": most,
             },
         )
         rows = database.fetchall()
@@ -434,7 +439,7 @@ GROUP BY d.event_id
 """
 
 
-def _matching(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
+def _matching(job: Job, settings: TenantSettings, cursor: UUID, *, most: int, look: int) -> Batch | None:
     """Everything that matches as the endpoint is now, or what of it never came."""
     parameters: dict[str, Any] = {
         "tenant": job.tenant_id,
@@ -443,7 +448,7 @@ def _matching(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
         "until": job.until,
         "cursor": cursor,
         "last": last_key(job.until),
-        "look": LOOK,
+        "look": look,
     }
     with connection.cursor() as database:
         database.execute(EVENTS, parameters)
@@ -456,9 +461,9 @@ def _matching(job: Job, settings: TenantSettings, cursor: UUID) -> Batch | None:
             for row in rows
             if row[4] and _is_of_type(job, row[1]) and receivers_of(settings, row[1])
         }
-        if len(candidates) > BATCH:
+        if len(candidates) > most:
             # No more than a batch at once: the next one begins behind it.
-            candidates = dict(list(candidates.items())[:BATCH])
+            candidates = dict(list(candidates.items())[:most])
             reached = list(candidates)[-1]
         if candidates:
             database.execute(

@@ -1,6 +1,7 @@
 """Many events and deliveries at once, by INSERT … SELECT: what lists and statistics look like after months."""
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -48,7 +49,7 @@ def seed(
 ) -> None:
     """So many events evenly over the time, each with a delivery. The planner's statistics are made anew."""
     ids: list[UUID] = [endpoint.id for endpoint in endpoints]
-    parameters = {
+    parameters: dict[str, Any] = {
         "tenant": tenant.id,
         "count": count,
         "since": since,

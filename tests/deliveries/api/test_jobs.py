@@ -10,6 +10,7 @@ import pytest
 from django.db import connections
 
 from deliveries.models import Delivery, Endpoint, Event, Job
+from deliveries.pipeline.again import deliver_again
 from deliveries.services import jobs
 from deliveries.services.endpoints import delete_endpoint, disable_endpoint, enable_endpoint, update_endpoint
 from deliveries.services.jobs import Progress
@@ -346,7 +347,6 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(
         assert len(made) == 2
         raise Killed
 
-    deliver_again = jobs.deliver_again
     monkeypatch.setattr(jobs, "deliver_again", dies)
     with pytest.raises(Killed):
         one_batch(started)
