@@ -50,9 +50,10 @@ NO_ID = b"\x00" * 16
 
 @dataclass(slots=True, eq=False)
 class Payload:
-    """An event's data, shared by all its deliveries in memory."""
+    """An event's data, shared by all its deliveries in memory; or what a transformation made of it for one of them."""
 
-    event_id: bytes
+    key: bytes
+    """`Owed.payload_key`."""
     tenant_id: bytes
     id_text: str
     type: str
@@ -251,7 +252,7 @@ class Book:
     def drop_queue(self, lane: HeldLane) -> None:
         count = len(lane.queue)
         for owed in lane.queue:
-            self._unpin(owed.event_id)
+            self._unpin(owed.payload_key)
         lane.queue.clear()
         self.loaded -= count
         lane.share.loaded -= count
@@ -372,28 +373,28 @@ class Book:
     # needed. So the budget covers what waits and what is in the air together.
 
     def put_payload(self, payload: Payload) -> None:
-        if payload.event_id in self.payloads:
+        if payload.key in self.payloads:
             return
-        self.payloads[payload.event_id] = payload
+        self.payloads[payload.key] = payload
         self.payload_bytes += payload.size
         self._pin(payload)
 
     def use_payload(self, payload: Payload) -> None:
-        if not payload.users and self.unused.pop(payload.event_id, None) is not None:
+        if not payload.users and self.unused.pop(payload.key, None) is not None:
             self._pin(payload)
         payload.users += 1
 
     def done_with(self, payload: Payload) -> None:
         payload.users -= 1
-        self._unpin(payload.event_id)
+        self._unpin(payload.key)
 
     def _pin(self, payload: Payload) -> None:
         self.pinned[payload.tenant_id] = self.pinned.get(payload.tenant_id, 0) + payload.size
 
-    def _unpin(self, event_id: bytes) -> None:
-        payload = self.payloads.get(event_id)
-        if payload is not None and not payload.users and event_id not in self.unused:
-            self.unused[event_id] = payload
+    def _unpin(self, key: bytes) -> None:
+        payload = self.payloads.get(key)
+        if payload is not None and not payload.users and key not in self.unused:
+            self.unused[key] = payload
             left = self.pinned[payload.tenant_id] - payload.size
             if left:
                 self.pinned[payload.tenant_id] = left
@@ -410,9 +411,9 @@ class Book:
         """Payloads whose lane was lost before they were sent."""
         for payload in list(self.payloads.values()):
             if not payload.users and payload.fetched_at < before:
-                self._unpin(payload.event_id)
+                self._unpin(payload.key)
 
-    def _forget(self, event_id: bytes) -> None:
-        payload = self.unused.pop(event_id)
-        del self.payloads[event_id]
+    def _forget(self, key: bytes) -> None:
+        payload = self.unused.pop(key)
+        del self.payloads[key]
         self.payload_bytes -= payload.size

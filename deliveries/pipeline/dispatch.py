@@ -302,8 +302,8 @@ class Dispatcher:
             if lane is None:
                 return
             owed = lane.queue[0]
-            payload = book.payloads.get(owed.event_id)
-            if payload is None or (owed.has_body and owed.body is None):
+            payload = book.payloads.get(owed.payload_key)
+            if payload is None:
                 lane.is_hungry = True
                 self.hungry.add(lane)
                 continue
@@ -583,21 +583,21 @@ class Dispatcher:
             wanted.append(lanes.Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
         return wanted
 
-    def _missing(self, room: PayloadRoom) -> list[bytes]:
-        """Events whose payload the next deliveries of hungry lanes need, a few of each lane, as there is room."""
-        missing: dict[bytes, None] = {}
+    def _missing(self, room: PayloadRoom) -> dict[bytes, bool]:
+        """The payloads that the next deliveries of hungry lanes need, a few of each lane, as there is room."""
+        missing: dict[bytes, bool] = {}
         payloads = self.book.payloads
         for lane in self.hungry:
             tenant_id = lane.share.tenant_id
             if room.is_full(tenant_id):
                 continue
             for owed in islice(lane.queue, max(1, lane.limit)):
-                if owed.event_id in payloads or owed.event_id in missing:
+                if owed.payload_key in payloads or owed.payload_key in missing:
                     continue
                 if not room.take(tenant_id=tenant_id, endpoint_id=lane.endpoint_id, size=owed.size):
                     break
-                missing[owed.event_id] = None
-        return list(missing)
+                missing[owed.payload_key] = owed.has_body
+        return missing
 
     def _adapt(self, plan: Round, seconds: float) -> None:
         """As many lanes a round as it can do in its time."""
@@ -637,8 +637,8 @@ class Dispatcher:
                 lane.is_dropped = True
                 lane.is_unfinished = plan.ended[taken.endpoint_id] >= lanes.END_BATCH
                 self.attention.add(lane)
-        for event in plan.events:
-            book.put_payload(payload_of(event, now))
+        for row in plan.payload_rows:
+            book.put_payload(payload_of(row, now))
         self._loaded(plan)
         for endpoint_id in plan.woken:
             if (held := book.lanes.get(endpoint_id)) is not None:
@@ -649,7 +649,7 @@ class Dispatcher:
         if plan.checked is not None:
             self._checked(plan.checked)
         for hungry in list(self.hungry):
-            if not hungry.queue or hungry.queue[0].event_id in book.payloads:
+            if not hungry.queue or hungry.queue[0].payload_key in book.payloads:
                 hungry.is_hungry = False
                 self.hungry.discard(hungry)
                 book.offer(hungry)
@@ -660,8 +660,6 @@ class Dispatcher:
     def _loaded(self, plan: Round) -> None:
         by_lane: dict[bytes, list[Owed]] = {}
         for owed in plan.owed:
-            if owed.has_body:
-                owed.body = plan.bodies.get(owed.id)
             by_lane.setdefault(owed.endpoint_id, []).append(owed)
         for endpoint_id, count in plan.counts.items():
             lane = self.book.lanes.get(endpoint_id)

@@ -244,7 +244,11 @@ class Owed:
     due: Any
     preparation_error: str | None
     ordering_key: str | None
-    body: bytes | None = None
+
+    @property
+    def payload_key(self) -> bytes:
+        """What a transformation made belongs to this delivery alone; the event's data to all of the event's."""
+        return self.id if self.has_body else self.event_id
 
 
 def load(
@@ -267,23 +271,26 @@ def load(
 
 
 def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]:
-    """(id, tenant, type, occurred_at, data or None if erased, hops, channels)"""
+    """(key, event id, tenant, type, occurred_at, data or None if erased, hops, channels); here the key is the event."""
     low, high = UUID(bytes=min(event_ids)), UUID(bytes=max(event_ids))
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(
-            "SELECT id, tenant_id, type, occurred_at, data, hops, channels FROM deliveries_event"
+            "SELECT id, id, tenant_id, type, occurred_at, data, hops, channels FROM deliveries_event"
             " WHERE id = ANY(%s) AND id >= %s AND id <= %s",
             [arrays.uuids(event_ids), low, high],
         ).fetchall()
 
 
-def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> dict[bytes, bytes]:
-    """The transformation results kept with deliveries."""
+def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[Row]:
+    """As `load_events`, with the transformation results kept with deliveries; the key is the delivery."""
+    low, high = UUID(bytes=min(delivery_ids)), UUID(bytes=max(delivery_ids))
     with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(
-            "SELECT id, body FROM deliveries_delivery WHERE id = ANY(%s)", [arrays.uuids(delivery_ids)]
+        return cursor.execute(
+            "SELECT d.id, e.id, e.tenant_id, e.type, e.occurred_at, CASE WHEN e.data IS NOT NULL THEN d.body END,"
+            " e.hops, e.channels FROM deliveries_delivery d JOIN deliveries_event e ON e.id = d.event_id"
+            " WHERE d.id = ANY(%s) AND d.id >= %s AND d.id <= %s",
+            [arrays.uuids(delivery_ids), low, high],
         ).fetchall()
-    return {row[0]: bytes(row[1]) for row in rows if row[1] is not None}
 
 
 # --- release ----------------------------------------------------------------------------------------------------------

@@ -43,12 +43,10 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
     first_lines: list[str] = []
     try:
         if config.method == "GET":
-            query = query_of(
-                event_type=payload.type, occurred_at=payload.occurred_at, data=owed.body or payload.data
-            )
+            query = query_of(event_type=payload.type, occurred_at=payload.occurred_at, data=payload.data)
             body, signed = b"", wire_query(config.destination.url, query)
         else:
-            content_type, extra_lines, body = _body(config, owed, payload)
+            content_type, extra_lines, body = _body(config, payload)
             first_lines, signed = [f"content-type: {content_type}", *extra_lines], body
     except RequestTooLarge as error:
         return Outcome.REQUEST_TOO_LARGE, str(error)
@@ -70,22 +68,20 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
     )
 
 
-def _body(config: EndpointConfig, owed: Owed, payload: Payload) -> tuple[str, list[str], bytes]:
+def _body(config: EndpointConfig, payload: Payload) -> tuple[str, list[str], bytes]:
     """Content type, further header lines, body. Raises RequestTooLarge."""
-    encoded = None if owed.body is not None else payload.encoded.get(config.format)
+    encoded = payload.encoded.get(config.format)
     if encoded is None:
-        data = payload.data if owed.body is None else owed.body
-        assert data is not None
+        assert payload.data is not None
         encoded = encode(
             config.format,
             event_id_text=payload.id_text,
             event_type=payload.type,
             occurred_at=payload.occurred_at,
-            data=data,
+            data=payload.data,
             source=source_of(payload.tenant_id),
         )
-        if owed.body is None:
-            payload.encoded[config.format] = encoded
+        payload.encoded[config.format] = encoded
     return encoded
 
 
@@ -111,10 +107,11 @@ def no_answer(flight: Flight, outcome: Outcome, detail: str) -> Answer:
     )
 
 
-def payload_of(event: Row, now: float) -> Payload:
-    event_id, tenant_id, event_type, occurred_at, data, hops, channels = event
+def payload_of(row: Row, now: float) -> Payload:
+    """From a row of `lanes.load_events` or `load_bodies`."""
+    key, event_id, tenant_id, event_type, occurred_at, data, hops, channels = row
     return Payload(
-        event_id=event_id,
+        key=key,
         tenant_id=tenant_id,
         id_text=ids.to_text(ids.EVENT, UUID(bytes=event_id)),
         type=event_type,

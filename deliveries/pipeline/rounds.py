@@ -33,8 +33,8 @@ class Round:
     after_tenant: UUID
     look_for_woken: list[bytes]
     check: bool
-    fetch: list[bytes]
-    """Events whose payload is needed."""
+    fetch: dict[bytes, bool]
+    """Keys of payloads that are needed, and whether they are a transformation's."""
     room: PayloadRoom
     """For the payloads of what this round loads."""
     tenants: dict[bytes, bytes]
@@ -48,8 +48,7 @@ class Round:
     counts: dict[bytes, int] = field(default_factory=dict)
     """How many were asked for, by lane."""
     owed: list[Owed] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    payload_rows: list[Row] = field(default_factory=list)
     woken: list[bytes] = field(default_factory=list)
     checked: list[Row] | None = None
     ended: dict[bytes, int] = field(default_factory=dict)
@@ -107,20 +106,21 @@ class RoundWorker:
     def _fetch(self, connection: Connection, plan: Round) -> None:
         """Payloads for what was loaded, the first of each lane first, as many as there is room for."""
         payloads = self.payloads
-        wanted = set(plan.fetch)
+        wanted = plan.fetch
         first: dict[bytes, Owed] = {}
         later = [owed for owed in plan.owed if first.setdefault(owed.endpoint_id, owed) is not owed]
         for owed in chain(first.values(), later):
-            if owed.event_id in payloads or owed.event_id in wanted:
+            if owed.payload_key in payloads or owed.payload_key in wanted:
                 continue
             tenant_id = plan.tenants[owed.endpoint_id]
             if plan.room.take(tenant_id=tenant_id, endpoint_id=owed.endpoint_id, size=owed.size):
-                wanted.add(owed.event_id)
-        if wanted:
-            plan.events = lanes.load_events(connection, list(wanted))
-        bodies = [owed.id for owed in plan.owed if owed.has_body]
-        if bodies:
-            plan.bodies = lanes.load_bodies(connection, bodies)
+                wanted[owed.payload_key] = owed.has_body
+        events = [key for key, is_body in wanted.items() if not is_body]
+        if events:
+            plan.payload_rows = lanes.load_events(connection, events)
+        if len(events) < len(wanted):
+            bodies = [key for key, is_body in wanted.items() if is_body]
+            plan.payload_rows = [*plan.payload_rows, *lanes.load_bodies(connection, bodies)]
 
 
 def until_id() -> bytes:

@@ -92,7 +92,7 @@ def start(book: Book, most: int = 100_000) -> list[HeldLane]:
 
 def a_payload(tenant_id: bytes, size: int) -> Payload:
     return Payload(
-        event_id=new_id().bytes,
+        key=new_id().bytes,
         tenant_id=tenant_id,
         id_text="evt_x",
         type="order.created",
@@ -306,7 +306,7 @@ def test_what_nobody_carries_any_more_is_kept_while_there_is_room_and_not_counte
     assert PAYLOAD_BYTES // 2 - memory_of(1_000_000) < book.payload_bytes <= PAYLOAD_BYTES // 2
     assert room.free == PAYLOAD_BYTES - book.payload_bytes
     # The oldest went first; one that is used again counts again.
-    assert payloads[-1].event_id in book.payloads
-    assert payloads[0].event_id not in book.payloads
+    assert payloads[-1].key in book.payloads
+    assert payloads[0].key not in book.payloads
     book.use_payload(payloads[-1])
     assert book.pinned == {tenant: memory_of(1_000_000)}

@@ -272,6 +272,30 @@ def test_payloads_keep_within_their_budget_of_memory() -> None:
     assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 200
 
 
+def test_what_transformations_made_counts_as_payload() -> None:
+    tenant = make_tenant()
+    data = b'{"a":"' + b"x" * 250_000 + b'"}'
+    with Webhooks(a=Reply(waits=True)) as webhooks:
+        endpoints = make_endpoints(tenant, [webhooks.url("/a")] * 4)
+        Subscription.unscoped.filter(endpoint__in=endpoints).update(transformation="{'b': data.a}")
+        raise_version(tenant)
+        for _ in range(5):
+            ingest.publish([new_event(tenant, data) for _ in range(10)])
+
+        with running() as one:
+            webhooks.wait_for(8)
+            until(lambda: one.dispatcher.book.loaded > 150)
+            in_memory = one.dispatcher.book.payload_bytes
+            webhooks.release()
+            webhooks.wait_for(200)
+
+    assert len(webhooks.requests) == 200
+    assert in_memory <= PAYLOAD_BYTES
+    body = b',"data":{"b":"' + b"x" * 250_000 + b'"}}'
+    assert all(request.body.endswith(body) for request in webhooks.requests)
+    assert webhooks.unverified == []
+
+
 def test_asked_to_stop_it_finishes_what_is_in_the_air_and_gives_everything_back() -> None:
     tenant = make_tenant()
     with Webhooks(a=Reply(seconds=0.2)) as webhooks:
