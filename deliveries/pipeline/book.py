@@ -150,6 +150,7 @@ class HeldLane:
     is_paced: bool = False
     """Waits for its next token, in `Book.paced`."""
 
+    loaded_at: float = 0.0
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
 
@@ -256,6 +257,21 @@ class Book:
         lane.queue.clear()
         self.loaded -= count
         lane.share.loaded -= count
+
+    def waiting_since(self, before: float) -> list[bytes]:
+        """Deliveries loaded before then that have not been started."""
+        return [owed.id for lane in self.lanes.values() if lane.loaded_at < before for owed in lane.queue]
+
+    def forget(self, lane: HeldLane, delivery_ids: set[bytes]) -> None:
+        """Drop those of the queue that are owed no more."""
+        gone = [owed for owed in lane.queue if owed.id in delivery_ids]
+        if not gone:
+            return
+        lane.queue = deque(owed for owed in lane.queue if owed.id not in delivery_ids)
+        self.loaded -= len(gone)
+        lane.share.loaded -= len(gone)
+        for owed in gone:
+            self._unpin(owed.payload_key)
 
     # --- who may start next -------------------------------------------------------------------------------------------
 

@@ -529,6 +529,7 @@ class Dispatcher:
             after_tenant=self.after_tenant,
             look_for_woken=waiting,
             check=is_checking,
+            waiting_long=book.waiting_since(now - CHECK_SECONDS) if is_checking else [],
             fetch=fetch,
             room=room,
             tenants={lane.endpoint_id: lane.share.tenant_id for lane in (*loading, *clearing)},
@@ -648,6 +649,10 @@ class Dispatcher:
                 self.attention.add(held)
         if plan.checked is not None:
             self._checked(plan.checked)
+        if plan.ended_meanwhile:
+            for lane in book.lanes.values():
+                book.forget(lane, plan.ended_meanwhile)
+                self.attention.add(lane)
         for hungry in list(self.hungry):
             if not hungry.queue or hungry.queue[0].payload_key in book.payloads:
                 hungry.is_hungry = False
@@ -670,6 +675,7 @@ class Dispatcher:
             owed_here = by_lane.get(endpoint_id, [])
             lane.is_dry = len(owed_here) < count
             if owed_here:
+                lane.loaded_at = time.monotonic()
                 lane.after_due, lane.after_id = owed_here[-1].due, owed_here[-1].id
                 if self.ending is None and not lane.is_dropped:
                     self.book.add(lane, owed_here)

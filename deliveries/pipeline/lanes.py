@@ -383,6 +383,20 @@ def check(connection: Connection, *, me: UUID) -> list[Row]:
         ).fetchall()
 
 
+def ended_meanwhile(connection: Connection, delivery_ids: Sequence[bytes]) -> set[bytes]:
+    """Of deliveries that wait in memory: those that were cancelled or erased since they were loaded."""
+    if not delivery_ids:
+        return set()
+    low, high = UUID(bytes=min(delivery_ids)), UUID(bytes=max(delivery_ids))
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            f"SELECT d.id FROM deliveries_delivery d WHERE d.id = ANY(%s) AND d.id >= %s AND d.id <= %s"
+            f" AND NOT {IS_OWED}",  # noqa: S608
+            [arrays.uuids(delivery_ids), low, high],
+        ).fetchall()
+    return {row[0] for row in rows}
+
+
 def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) -> list[bytes]:
     """Of lanes that were cleared while held: those that were woken since."""
     with connection.cursor(binary=True) as cursor:

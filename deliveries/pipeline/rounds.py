@@ -33,6 +33,8 @@ class Round:
     after_tenant: UUID
     look_for_woken: list[bytes]
     check: bool
+    waiting_long: list[bytes]
+    """At a check: deliveries that wait in memory since the last one."""
     fetch: dict[bytes, bool]
     """Keys of payloads that are needed, and whether they are a transformation's."""
     room: PayloadRoom
@@ -51,6 +53,7 @@ class Round:
     payload_rows: list[Row] = field(default_factory=list)
     woken: list[bytes] = field(default_factory=list)
     checked: list[Row] | None = None
+    ended_meanwhile: set[bytes] = field(default_factory=set)
     ended: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -71,6 +74,7 @@ class RoundWorker:
             lanes.clear(connection, me=self.me, lanes=plan.clear)
         if plan.check:
             plan.checked = lanes.check(connection, me=self.me)
+            plan.ended_meanwhile = lanes.ended_meanwhile(connection, plan.waiting_long)
         if plan.look_for_woken:
             plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)
         if plan.take:

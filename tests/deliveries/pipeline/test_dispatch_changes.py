@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 
 from deliveries.models import Delivery, Endpoint, EndpointSecret, Lane
 from deliveries.pipeline import ingest
+from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.signing import parse_secret
 from deliveries.pipeline.wake import wake
 from deliveries.sealed import seal_secret
@@ -158,6 +160,36 @@ def test_a_delivery_cancelled_in_the_air_stays_cancelled_and_keeps_its_attempt()
     assert (delivery.status, delivery.cancel_reason) == ("cancelled", "requested")
     assert (delivery.completed_at, delivery.next_attempt_at) == (cancelled_at, None)
     assert [attempt.outcome for attempt in attempts_of(delivery)] == ["succeeded"]
+
+
+def test_deliveries_cancelled_while_they_wait_in_memory_are_not_sent() -> None:
+    """Behind an endpoint that hangs they may wait for minutes after the cancel was answered."""
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running() as one:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        ingest.publish([new_event(tenant) for _ in range(6)])
+        webhooks.wait_for(1)
+        until(lambda: loaded(one) == 5)
+        first, *others, last = deliveries_of(tenant)
+
+        with transaction.atomic():
+            cancelled = cancel(
+                tenant_id=tenant.id,
+                delivery_ids=[delivery.id for delivery in others],
+                reason=Delivery.CancelReason.REQUESTED,
+            )
+        until(lambda: loaded(one) == 1, seconds=5)
+        webhooks.release()
+        until(lambda: lane_of(endpoint).dispatcher_id is None)
+
+    assert len(cancelled) == 4
+    assert len(webhooks.requests) == 2
+    assert [(d.status, d.attempt_count) for d in deliveries_of(tenant)] == [
+        ("succeeded", 1),
+        *[("cancelled", 0)] * 4,
+        ("succeeded", 1),
+    ]
+    assert (first.status, last.status) == ("pending", "pending")
 
 
 def test_disabling_cancels_what_is_pending_and_lets_end_what_is_in_the_air() -> None:
