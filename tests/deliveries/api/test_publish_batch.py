@@ -1,5 +1,6 @@
 """A batch under one Idempotency-Key: all of it once, or none of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def test_another_batch_with_the_key_of_an_earlier_one_leaves_nothing(
     refused = api.post(path, batch(*numbers), idempotency_key="k")
 
     assert refused.status_code == 422
-    assert refused.json()["code"] == "idempotency_key_reused"
+    assert json.loads(refused.content)["code"] == "idempotency_key_reused"
     assert events_of(tenant) == 2
 
 
@@ -64,7 +65,7 @@ def test_a_batch_key_as_long_as_keys_may_be_holds_for_each_item(tenant: Tenant) 
     first = api.post(path, batch(1, 2, 3), idempotency_key="k" * 255)
     again = api.post(path, batch(1, 2, 3), idempotency_key="k" * 255)
 
-    assert first.json()["accepted"] == again.json()["accepted"] == 3
+    assert json.loads(first.content)["accepted"] == json.loads(again.content)["accepted"] == 3
     assert events_of(tenant) == 3
 
 
