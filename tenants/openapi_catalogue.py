@@ -118,15 +118,16 @@ def _described(name: str, item: Any, document: dict[str, Any]) -> Described:
         raise Invalid("invalid", "Must have an operation: post, put or get.")
     content = _content(operation, document)
     wrong = Collector()
-    description = operation.get("description") or operation.get("summary") or item.get("description") or ""
-    tags = operation.get("tags") or [""]
+    descriptions = (operation.get("description"), operation.get("summary"), item.get("description"))
+    description = next((each for each in descriptions if each is not None and each != ""), "")
     described = Described(
         name=name,
         description=wrong.check("description", validation.description, description) or "",
-        group=wrong.check("tags", group, tags[0] if isinstance(tags, list) else tags) or "",
+        group=wrong.check("tags", _group_of, operation.get("tags")) or "",
         schema=wrong.check("schema", lambda value: _schema(value, document), content.get("schema")),
         example=wrong.check("example", lambda _: _example(content, document), content),
-        is_archived=operation.get("deprecated") is True,
+        is_archived=wrong.check("deprecated", validation.boolean, operation.get("deprecated", False))
+        or False,
     )
     wrong.done()
     return described
@@ -134,6 +135,14 @@ def _described(name: str, item: Any, document: dict[str, Any]) -> Described:
 
 def group(value: object) -> str:
     return validation.text(value, high=128)
+
+
+MAX_TAGS = 100
+
+
+def _group_of(tags: object) -> str:
+    """The first tag."""
+    return next(iter(validation.list_of(tags, group, high=MAX_TAGS)), "") if tags is not None else ""
 
 
 def _content(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:

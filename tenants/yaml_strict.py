@@ -22,6 +22,13 @@ class MalformedYaml(ValueError):
 class _Loader(yaml.CSafeLoader):
     """Knows only what JSON knows: its resolvers are set below."""
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Keys are texts, however they look: `200:` is "200"."""
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+        return dict(super().construct_mapping(node, deep))
+
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
@@ -81,9 +88,9 @@ def _check_events(text: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Keys are texts (`200:` becomes "200"), numbers are finite, texts have neither NUL nor lone surrogates."""
+    """Numbers are finite, texts have neither NUL nor lone surrogates."""
     if isinstance(value, dict):
-        return {_key(key): _plain(entry) for key, entry in value.items()}
+        return {_text(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_plain(entry) for entry in value]
     if isinstance(value, str):
@@ -91,12 +98,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise MalformedYaml("Numbers must be finite.")
     return value
-
-
-def _key(key: Any) -> str:
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise MalformedYaml("Keys must be texts.")
-    return _text(str(key))
 
 
 def _text(text: str) -> str:

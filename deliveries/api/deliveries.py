@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
+from deliveries.api.endpoints import ENDPOINT_REFERENCE
 from deliveries.models import Attempt, Delivery
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services import deliveries
@@ -195,7 +196,12 @@ def endpoint_reference(value: object) -> str:
 
 
 FILTERS = (
-    Parameter("endpoint", endpoint_reference, "Id or uid of an endpoint. Deleted ones are known by id."),
+    Parameter(
+        "endpoint",
+        endpoint_reference,
+        "Id or uid of an endpoint. Deleted ones are known by id.",
+        ENDPOINT_REFERENCE,
+    ),
     Parameter("event", id_of(ids.EVENT), "Id of an event.", fields.id_text(ids.EVENT)),
     Parameter("event_type", validation.event_type_name, "A whole event type.", EVENT_TYPE_NAME),
     Parameter("status", query.choice(*Delivery.Status.values), "How it stands.", STATUS),

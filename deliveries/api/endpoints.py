@@ -22,6 +22,7 @@ from tenants.api.pagination import page
 from tenants.api.query import PAGE
 from tenants.api.rendering import time_text
 from tenants.api.schema import example, page_of
+from tenants.api.tenants import METADATA_CHANGES
 from tenants.api.views import TenantAPIView, created
 from tenants.models import ApiKey
 
@@ -29,19 +30,33 @@ READ, WRITE = ApiKey.Scope.ENDPOINTS_READ, ApiKey.Scope.ENDPOINTS_WRITE
 
 ENDPOINT_ID = fields.id_text(ids.ENDPOINT)
 UID = fields.text(255, 1, pattern="^(?!ep_)(?!\\.{1,2}$)[A-Za-z0-9._:@-]+$")
+ENDPOINT_REFERENCE: fields.AnySchema = {
+    "type": "string",
+    "pattern": "^(ep_[0-7][0-9a-hjkmnp-tv-z]{25}|(?!ep_)(?!\\.{1,2}$)[A-Za-z0-9._:@-]{1,255})$",
+}
+"""An id or a uid."""
+# Its host is judged by more than a pattern can say.
+URL = fields.text(validation.MAX_URL_LENGTH, 10, pattern=r"^https?://[^\s/?#@\\]+([/?][^\s#\\]*)?$")
 PATTERN = fields.text(128, 1, pattern=r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$")
 CHANNEL = fields.text(128, 1, pattern="^[A-Za-z0-9._:-]+$")
 STATUS: fields.AnySchema = {"type": "string", "enum": Endpoint.Status.values}
-SECRET = fields.text(200, pattern="^whsec_[A-Za-z0-9+/]+={0,2}$")
-METADATA: fields.AnySchema = {
-    "type": "object",
-    "maxProperties": validation.MAX_METADATA_KEYS,
-    "additionalProperties": fields.nullable(fields.text(validation.MAX_METADATA_VALUE_LENGTH)),
-}
+# Canonical base64 of 24 to 64 bytes, and nothing else.
+_SIXTH, _END_OF_1, _END_OF_2 = "[A-Za-z0-9+/]", "[AQgw]==", "[AEIMQUYcgkosw048]="
+SECRET = fields.text(
+    94,
+    pattern=f"^whsec_({_SIXTH}{{4}}){{8}}"
+    f"(({_SIXTH}{{4}}){{0,12}}({_SIXTH}{{4}}|{_SIXTH}{_END_OF_1}|{_SIXTH}{{2}}{_END_OF_2})?"
+    f"|({_SIXTH}{{4}}){{13}}{_SIXTH}{_END_OF_1})$",
+)
 HEADERS: fields.AnySchema = {
     "type": "object",
     "maxProperties": validation.MAX_HEADERS,
-    "additionalProperties": fields.nullable(fields.text(validation.MAX_HEADER_VALUE_LENGTH, 1)),
+    "propertyNames": fields.text(
+        validation.MAX_HEADER_NAME_LENGTH, 1, pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+    ),
+    "additionalProperties": fields.nullable(
+        fields.text(validation.MAX_HEADER_VALUE_LENGTH, 1, pattern="^[ -~]*[!-~][ -~]*$")
+    ),
 }
 
 EXAMPLE: dict[str, Any] = {
@@ -79,7 +94,7 @@ class EndpointChange(Input):
     uid = Field(validation.uid, UID, help_text="A name of your own, unique in the tenant.")
     url = Field(
         _rule_of_url,
-        fields.text(validation.MAX_URL_LENGTH, 1),
+        URL,
         nullable=False,
         help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet.",
     )
@@ -138,7 +153,7 @@ class EndpointChange(Input):
         help_text="Seconds to wait before each retry. `[]`: one attempt. null: the default schedule.",
     )
     metadata = Field(
-        validation.metadata_changes, METADATA, help_text="PATCH merges key by key; null removes one."
+        validation.metadata_changes, METADATA_CHANGES, help_text="PATCH merges key by key; null removes one."
     )
 
 
@@ -153,7 +168,7 @@ class EndpointChange(Input):
 class EndpointIn(EndpointChange):
     url = Field(
         _rule_of_url,
-        fields.text(validation.MAX_URL_LENGTH, 1),
+        URL,
         required=True,
         help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet.",
     )

@@ -19,6 +19,7 @@ from deliveries.api.deliveries import (
     endpoint_reference,
     not_sendable,
 )
+from deliveries.api.endpoints import ENDPOINT_REFERENCE
 from deliveries.api.publish import publish, publish_batch
 from deliveries.models import Event
 from deliveries.pipeline.json_bytes import MAX_BATCH
@@ -105,7 +106,15 @@ class BatchItemIn(PublishIn):
 
 @example({"events": [{**PUBLISH_EXAMPLE, "idempotency_key": "order-A-17"}]})
 class BatchIn(Input):
-    events = BatchItemIn(many=True, help_text=f"1 to {MAX_BATCH}; together at most 8 MiB.")
+    events = BatchItemIn(many=True, help_text="Together at most 8 MiB.")
+
+    @classmethod
+    def documented(cls, schema: fields.AnySchema) -> fields.AnySchema:
+        """Any item is taken: a bad one is refused by itself."""
+        events = schema["properties"]["events"]
+        refused = {"description": "Anything else is refused by itself: its place in the reply says why."}
+        events |= {"minItems": 1, "maxItems": MAX_BATCH, "items": {"anyOf": [events["items"], refused]}}
+        return schema
 
 
 @example(ACCEPTED_EXAMPLE)
@@ -183,7 +192,7 @@ def event_json(event: Event) -> dict[str, Any]:
 class EventReplayIn(Input):
     endpoint = Field(
         endpoint_reference,
-        {"type": "string"},
+        ENDPOINT_REFERENCE,
         help_text="Id or uid: to this endpoint alone, whether it matches or not. Default: to all that match now.",
     )
 

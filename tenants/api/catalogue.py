@@ -17,19 +17,23 @@ from tenants.api.permissions import OPERATOR
 from tenants.api.query import Parameter
 from tenants.api.rendering import StrictJSONParser, body_of
 from tenants.api.schema import EVENT_TYPE_NAME, example
+from tenants.openapi_catalogue import MAX_TAGS
 from tenants.services import catalogue
 from tenants.services.catalogue import Imported
 from tenants.yaml_strict import MalformedYaml
 
 _CONTENT = {
     "type": "object",
-    "properties": {"schema": {"type": "object"}, "example": {"type": "object"}},
+    "properties": {
+        "schema": {"anyOf": [{"type": "object"}, {"const": True}, {"type": "null"}]},
+        "example": {"type": ["object", "null"]},
+    },
 }
 _OPERATION = {
     "type": "object",
     "properties": {
-        "description": fields.text(2000, pattern=fields.SEVERAL_LINES),
-        "tags": fields.list_of(fields.text(128)),
+        "description": fields.nullable(fields.text(2000, pattern=fields.SEVERAL_LINES)),
+        "tags": fields.nullable(fields.list_of(fields.text(128), MAX_TAGS)),
         "deprecated": {"type": "boolean"},
         "requestBody": {
             "type": "object",

@@ -10,6 +10,7 @@ from django.http import QueryDict
 
 from tenants import ids, validation
 from tenants.api import problems
+from tenants.paging import CURSOR_OF_IDS
 from tenants.validation import Collector, Invalid
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ CURSOR = Parameter(
     "cursor",
     _cursor,
     "`next_cursor` or `prev_cursor` of an earlier reply, as it was given.",
-    {"type": "string"},
+    {"type": "string", "pattern": CURSOR_OF_IDS},
 )
 SINCE = Parameter(
     "since",

@@ -16,6 +16,7 @@ from rest_framework import serializers
 from tenants import ids
 from tenants.api import fields
 from tenants.api.fields import AnySchema, Field, Input, Output, Shown
+from tenants.api.links import add_links
 from tenants.api.permissions import ANY_KEY, OPERATOR
 from tenants.api.query import Parameter
 
@@ -167,10 +168,18 @@ class Schema(AutoSchema):
         target = serializer if isinstance(serializer, type) else type(serializer)
         if issubclass(target, Input):
             schema["additionalProperties"] = False
+            schema = target.documented(schema)
         if target.__doc__ is None:
             # drf-spectacular takes the docstring of the base class.
             schema.pop("description", None)
         return schema
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)
+        if body and any("required" in media["schema"] for media in body["content"].values()):
+            # drf-spectacular knows it of serializers alone.
+            body["required"] = True
+        return body
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         responses = super()._get_response_bodies(direction)
@@ -233,6 +242,7 @@ class ShownExtension(FieldExtension):  # type: ignore[no-untyped-call] # has no 
 def add_components(result: AnySchema, **_: Any) -> AnySchema:
     """Post-processing hook: what operations refer to."""
     result["info"]["description"] = DESCRIPTION
+    add_links(result["paths"])
     components = result.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = _PROBLEM
     components["headers"] = _HEADERS

@@ -234,9 +234,14 @@ def test_one_wrong_type_and_nothing_is_changed(api: Api, path: str) -> None:
         (document(a=body(example=[1])), [("webhooks.a.example", "invalid_type")]),
         (document(a=body(description="x" * 2001)), [("webhooks.a.description", "too_long")]),
         (
-            document(a=body(description=5, tags=[5])),
-            [("webhooks.a.description", "invalid_type"), ("webhooks.a.tags", "invalid_type")],
+            document(a=body(description=0, tags=[5], deprecated="no")),
+            [
+                ("webhooks.a.description", "invalid_type"),
+                ("webhooks.a.tags.0", "invalid_type"),
+                ("webhooks.a.deprecated", "invalid_type"),
+            ],
         ),
+        (document(a=body(tags={})), [("webhooks.a.tags", "invalid_type")]),
     ],
 )
 def test_what_is_wrong_with_a_document(api: Api, path: str, sent: Any, errors: list[tuple[str, str]]) -> None:
@@ -311,7 +316,7 @@ webhooks:
         content:
           application/json:
             schema: {type: object, properties: {on: {enum: [yes, no, 010]}}}
-      responses: {200: {description: ok}}
+      responses: {200: {description: ok}, 1e100: true, ~: {}}
 """
 
     response = api.send("POST", f"{path}/import", sent, content_type=content_type)

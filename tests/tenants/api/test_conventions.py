@@ -228,11 +228,13 @@ def test_parameters_are_judged_on_every_method() -> None:
         "x",
         "%00",
         "é",
-        "WyJhZnRlciJd",  # ["after"]
-        "WyJhZnRlciIsIngiXQ",  # ["after","x"]
-        "WyJzaWRld2F5cyIsIjAxOTMxZjVjOGY2ZjdlM2M5ZDJhNmYwZTViMWM0ZDdhIl0",
-        "bnVsbA",
-        "W1tbW1tbW1tb",
+        "a",
+        "x01931f5c8f6f7e3c9d2a6f0e5b1c4d7a",  # no direction
+        "a01931f5c8f6f7e3c9d2a6f0e5b1c4d7",  # not a whole id
+        "a01931f5c-8f6f-7e3c-9d2a-6f0e5b1c4d7a",
+        "aWyJ4Il0",  # ["x"]
+        "aW10",  # []
+        "aW1tbW1tbW1tb",
         "a" * 5000,
     ],
 )
