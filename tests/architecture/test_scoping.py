@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,12 @@ HOLES = {
 """They take a model or its default manager, which knows no tenant."""
 
 
-def files() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def files() -> list[tuple[str, ast.Module]]:
+    return list(_read())
+
+
+def _read() -> Iterator[tuple[str, ast.Module]]:
     for package in CODE:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = str(path.relative_to(ROOT))

@@ -1,4 +1,4 @@
-"""Every URL of the platform, asked by those who may not: nobody, a key without scopes, a tenant's key, a stranger.
+"""Every URL of the platform, asked by those who may not: nobody, a key without scopes, a stranger, a viewer.
 
 The walk goes over the resolver, so a new route without a sample fails here.
 """
@@ -22,7 +22,7 @@ from deliveries.services.endpoints import create_endpoint
 from tenants import ids
 from tenants.api.permissions import ANY_KEY, OPERATOR
 from tenants.ids import new_id
-from tenants.models import ApiKey, EventType, PortalLink, Tenant
+from tenants.models import ApiKey, EventType, Member, PortalLink, Tenant, User
 from tests.support.api import Api, make_key, make_tenant, operator_api, tenant_api
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -35,8 +35,12 @@ OPEN = {
 }
 """No key needed. /metrics has a token of its own."""
 
-PAGES = ("admin/",)
+ADMIN = "admin/"
 """Behind a session: nobody is sent to sign in, keys open nothing."""
+
+PORTAL = "portal/"
+ENTRANCES = {"portal/", "portal/sign-in", "portal/sign-out", "portal/enter/<portal_token:token>"}
+"""Of the portal: where one signs in and out."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def routes(patterns: Any = None, prefix: str = "") -> Iterator[Route]:
 ROUTES = list(routes())
 API = [route for route in ROUTES if route.path.startswith("api/v1/") and route.path not in OPEN]
 OWNED = [route for route in API if "tenant" in route.names]
+PORTAL_PAGES = [route for route in ROUTES if route.path.startswith(PORTAL) and "tenant" in route.names]
 
 
 @dataclass(frozen=True)
@@ -173,11 +178,13 @@ def test_every_route_is_known_to_this_walk(world: World) -> None:
         if route not in API
         and route.path not in OPEN
         and route.path != "metrics"
-        and not route.path.startswith(PAGES)
+        and not route.path.startswith(ADMIN)
+        and route not in PORTAL_PAGES
+        and route.path not in ENTRANCES
     ]
 
     assert unknown == []
-    assert {name for route in API for name in route.names} <= world.sample.keys()
+    assert {name for route in [*API, *PORTAL_PAGES] for name in route.names} <= world.sample.keys()
 
 
 # --- the API ----------------------------------------------------------------------------------------------------------
@@ -245,20 +252,6 @@ def test_a_key_without_the_scope_is_told_which(route: Route, world: World) -> No
             assert scope in json.loads(answer.content)["detail"]
 
 
-@pytest.mark.usefixtures("database")
-def test_after_the_walk_everything_is_still_there(world: World) -> None:
-    """Last in the file: nothing that strangers sent changed or ended anything."""
-    api = tenant_api(world.owner)
-    root = f"/tenants/{world.owner.slug}"
-
-    for path in ("endpoints/{endpoint}", "event-types/{name}", "api-keys/{key}", "events/{event}"):
-        assert api.get(f"{root}/{path.format(**world.sample)}").status_code == 200, path
-    endpoint = json.loads(api.get(f"{root}/endpoints/{world.sample['endpoint']}").content)
-    assert (endpoint["url"], endpoint["status"]) == ("https://owner.example.com", "enabled")
-    assert Delivery.objects.for_tenant(world.owner).count() == 1
-    assert operator_api().get(root).status_code == 200
-
-
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 PAGE_SAMPLES = {
@@ -270,7 +263,7 @@ PAGE_SAMPLES = {
 
 
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if route.path.startswith(PAGES)], ids=lambda route: route.path
+    "route", [route for route in ROUTES if route.path.startswith(ADMIN)], ids=lambda route: route.path
 )
 @pytest.mark.usefixtures("database")
 def test_nobody_sees_a_page_of_the_admin(route: Route, world: World) -> None:
@@ -284,3 +277,72 @@ def test_nobody_sees_a_page_of_the_admin(route: Route, world: World) -> None:
         assert response.status_code in {302, 404}, path
         if response.status_code == 302:
             assert response["Location"].startswith("/admin/login/"), path
+
+
+# --- the portal -------------------------------------------------------------------------------------------------------
+
+
+def member_of(tenant: Tenant, role: str) -> Client:
+    user = User.objects.create_user(f"{new_id().hex}@example.com", "a long password")
+    Member(tenant=tenant, user=user, role=role).save(force_insert=True)
+    client = Client(headers={"X-Request-Id": "the-request"})
+    client.force_login(user)
+    return client
+
+
+def page(response: Any) -> tuple[int, str]:
+    """Without what is new in every page."""
+    text = re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"', "", response.content.decode())
+    return response.status_code, re.sub(r'"X-CSRFToken": *"[^"]*"', "", text)
+
+
+@pytest.mark.parametrize("route", PORTAL_PAGES, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_nobody_is_sent_to_sign_in_to_the_portal(route: Route, world: World) -> None:
+    key = make_key(world.owner)
+    for client in (Client(), Client(headers={"Authorization": f"Bearer {key}"})):
+        answers = [client.get(route.at(world.sample)), client.post(route.at(world.sample), {})]
+        assert {answer.status_code for answer in answers} <= {302, 405}
+        assert {answer.status_code for answer in answers} != {405}
+        for answer in answers:
+            assert answer.status_code == 405 or answer["Location"].startswith("/portal/sign-in")
+
+
+@pytest.mark.parametrize("route", PORTAL_PAGES, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_a_member_of_another_tenant_sees_no_difference_to_what_is_not_there(
+    route: Route, world: World
+) -> None:
+    client = member_of(world.stranger, "admin")
+    nothing = missing(world)
+    pairs = [(route.at(world.sample), route.at(nothing | {"tenant": "nobody-at-all"}))]
+    if len(route.names) > 1:
+        # In the stranger's own tenant, whose menu the page has.
+        pairs.append((route.at(world.sample | {"tenant": world.stranger.slug}), route.at(nothing)))
+    for there, not_there in pairs:
+        for send in (client.get, client.post):
+            answer = page(send(there))
+            assert answer[0] in {404, 405}
+            assert answer == page(send(not_there))
+
+
+@pytest.mark.parametrize("route", PORTAL_PAGES, ids=lambda route: route.path)
+@pytest.mark.usefixtures("database")
+def test_a_viewer_changes_nothing(route: Route, world: World) -> None:
+    response = member_of(world.owner, "viewer").post(route.at(world.sample), {})
+
+    assert response.status_code in {403, 405}
+
+
+@pytest.mark.usefixtures("database")
+def test_after_the_walk_everything_is_still_there(world: World) -> None:
+    """Last in the file: nothing that strangers sent changed or ended anything."""
+    api = tenant_api(world.owner)
+    root = f"/tenants/{world.owner.slug}"
+
+    for path in ("endpoints/{endpoint}", "event-types/{name}", "api-keys/{key}", "events/{event}"):
+        assert api.get(f"{root}/{path.format(**world.sample)}").status_code == 200, path
+    endpoint = json.loads(api.get(f"{root}/endpoints/{world.sample['endpoint']}").content)
+    assert (endpoint["url"], endpoint["status"]) == ("https://owner.example.com", "enabled")
+    assert Delivery.objects.for_tenant(world.owner).count() == 1
+    assert operator_api().get(root).status_code == 200
