@@ -390,8 +390,7 @@ def ended_meanwhile(connection: Connection, delivery_ids: Sequence[bytes]) -> se
     low, high = UUID(bytes=min(delivery_ids)), UUID(bytes=max(delivery_ids))
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(
-            f"SELECT d.id FROM deliveries_delivery d WHERE d.id = ANY(%s) AND d.id >= %s AND d.id <= %s"
-            f" AND NOT {IS_OWED}",  # noqa: S608
+            f"SELECT d.id FROM deliveries_delivery d WHERE d.id = ANY(%s) AND NOT {IS_OWED} AND d.id >= %s AND d.id <= %s",  # noqa: S608
             [arrays.uuids(delivery_ids), low, high],
         ).fetchall()
     return {row[0] for row in rows}

@@ -87,7 +87,11 @@ def _ensure_one(parent: str, week: Week, *, attempts: int = 50) -> bool:
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
                 # Two makers at once: the second waits here, then finds the table.
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('webhooks partitions'))")
-                cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [table])
+                # Not to_regclass: a name that was not there a moment ago is answered from this connection's cache.
+                cursor.execute(
+                    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid))",
+                    [table],
+                )
                 if (cursor.fetchone() or [False])[0]:
                     return False
                 # ATTACH takes a lock that reading and writing pass; CREATE … PARTITION OF would stop both.
