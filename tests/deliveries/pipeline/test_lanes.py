@@ -60,7 +60,7 @@ def copy_endpoint(endpoint: Endpoint, count: int) -> None:
     with connection.cursor() as cursor:
         for model, key in ((Endpoint, "id"), (Lane, "endpoint_id")):
             table = model._meta.db_table
-            others = ", ".join(f.column for f in model._meta.concrete_fields if f.column != key)
+            others = ", ".join(f.column for f in model._meta.concrete_fields if f.column and f.column != key)
             cursor.execute(
                 f"INSERT INTO {table} ({key}, {others})"
                 f" SELECT md5(%s || n)::uuid, {others} FROM {table}, generate_series(1, %s) n WHERE {key} = %s",
