@@ -59,6 +59,8 @@ def logging_settings(*, form: str, level: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             # A line for each task, and the sweeps run every second. `--loglevel` of its commands sets another.
             "celery": {"level": "WARNING"},
+            # A worker that ends gives back the message that it has just been given.
+            "kombu.transport.virtual.base": {"level": "ERROR"},
         },
     }
 

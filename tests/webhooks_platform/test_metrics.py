@@ -1,12 +1,14 @@
 """`/metrics`: who may read it, and that its figures are those of what really happened."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,6 +287,18 @@ def test_no_label_says_anything_about_a_tenant() -> None:
     labels = {label for _, label in found if label and not label[0].isdigit() and label != "+Inf"}
     assert all(label.replace("_", "").isalpha() and len(label) < 32 for label in labels), labels
     assert len(found) < 250
+
+
+def test_the_operators_page_explains_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    explained = set(re.findall(r"webhooks_[a-z_]+", page.replace(r"{result=~", " ")))
+    response = Client().get("/metrics")
+
+    shown = {
+        family.name if family.type != "counter" else f"{family.name}_total"
+        for family in text_string_to_metric_families(response.content.decode())
+    }
+    assert explained == shown
 
 
 def test_each_lane_count_has_an_index() -> None:
