@@ -15,6 +15,9 @@
 - `retry` says when to try again, or that it is over.
 - `record` writes attempts and deliveries in bulk, in one transaction.
 
+`counters` gathers what `/metrics` shows, in memory, and adds it to a small table every few seconds; `tally` counts a
+batch of results for it.
+
 `partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
 
 Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones
