@@ -47,7 +47,7 @@ LOOK: Final = 2_000
 COUNTED_AT_ONCE: Final = 10_000
 """Deliveries or events looked at by one statement that only counts."""
 
-MOST_PENDING: Final = 2_000
+MOST_PENDING: Final = 5_000
 """Deliveries that may wait for the endpoint before a job makes more: what is published now stands behind them."""
 
 SLICE_SECONDS: Final = 1.0

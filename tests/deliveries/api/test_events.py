@@ -1,10 +1,12 @@
 """Events over the API: found, shown byte for byte, sent again, erased."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connections, transaction
 
 from deliveries.models import Attempt, Delivery, Event
 from deliveries.services import erasing
@@ -331,6 +333,33 @@ def test_what_was_in_the_air_is_erased_when_it_has_landed() -> None:
 
     attempt.refresh_from_db()
     assert bytes(attempt.response_body) == b""
+
+
+def test_a_retry_that_meets_an_erasure_comes_after_it() -> None:
+    """The retry looks for the payload while the erasure has not committed. It waits for the event's row, and then
+    there is nothing to send; without the lock it would have asked for an attempt of nothing."""
+    tenant = make_tenant()
+    make_type(tenant)
+    make_endpoint(tenant)
+    event = publish(tenant)
+    api = tenant_api(tenant)
+    delivery = ids.to_text("dlv", delivery_of(event).id)
+    answers: list[Any] = []
+
+    def retry() -> None:
+        answers.append(api.post(f"/tenants/{tenant.slug}/deliveries/{delivery}/retry"))
+        connections.close_all()
+
+    thread = threading.Thread(target=retry)
+    with transaction.atomic():
+        erasing.erase_data(actor=COMMAND, tenant=tenant, event=event)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join()
+
+    assert code(answers[0]) == (409, "payload_erased")
+    assert delivery_of(event).manual_requested_at is None
 
 
 def test_ended_deliveries_keep_their_end() -> None:

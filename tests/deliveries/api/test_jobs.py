@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from django.db import connections
 
+from deliveries.job_tasks import run_job
 from deliveries.models import Delivery, Endpoint, Event, Job
 from deliveries.pipeline.again import deliver_again
 from deliveries.services import jobs
@@ -369,6 +370,19 @@ def test_a_job_whose_worker_is_gone_is_found(tenant: Tenant) -> None:
     assert job_id in jobs.stale_jobs()
     finish(tenant, started)
     assert job_id not in jobs.stale_jobs()
+
+
+def test_the_task_works_a_slice_and_says_what_follows(tenant: Tenant) -> None:
+    endpoint = make_endpoint(tenant)
+    end(delivery_of(publish(tenant)), "failed")
+    started = body(tenant_api(tenant).post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}), 202)
+    job_id = ids.from_text("job", started["id"])
+
+    assert run_job(str(job_id)) == "ended"
+
+    assert Job.objects.for_tenant(tenant).get(id=job_id).status == "done"
+    assert len(replayed(endpoint)) == 1
+    assert run_job(str(job_id)) == "ended"
 
 
 def test_two_workers_of_one_job_do_not_meet(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
