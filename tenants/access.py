@@ -38,6 +38,14 @@ REMEMBERED: Final = 20_000
 UNKNOWN_KEYS_PER_MINUTE: Final = 60
 """Unknown keys that one address may try."""
 
+SIGN_IN_SECONDS: Final = 15 * 60
+"""Sign-ins are counted over a quarter of an hour: by account from one address, by account, and by address."""
+
+SIGN_INS_PER_PAIR: Final = 10
+SIGN_INS_PER_ACCOUNT: Final = 50
+"""From all addresses: above what its owner needs, so that a stranger has to work at locking the owner out."""
+SIGN_INS_PER_ADDRESS: Final = 100
+
 ALL_SCOPES: Final = frozenset(ApiKey.Scope.values)
 
 
@@ -59,6 +67,14 @@ class TooManyRequests(Exception):
     def __init__(self, rate: "Rate") -> None:
         self.rate = rate
         super().__init__("The rate limit of this key is used up.")
+
+
+class TooManySignIns(Exception):
+    """Of this account, or from this address."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("Too many sign-ins.")
 
 
 class Forbidden(Exception):
@@ -274,14 +290,15 @@ def _facts(tenant: Tenant) -> TenantFacts:
 
 # --- how often --------------------------------------------------------------------------------------------------------
 
-# One row a counter, one statement a request: the minute begins with its first request and is the same in all processes.
-# The table is unlogged: a count costs no flush of the disk, and a crash of the database forgets at most a minute.
+# One row a counter, one statement a request: the time begins with its first request and is the same in all processes.
+# The table is unlogged: a count costs no flush of the disk, and a crash of the database forgets no more than that time.
 COUNT = """
-INSERT INTO tenants_ratecounter AS c (key, started_at, count) VALUES (%s, now(), 1)
+INSERT INTO tenants_ratecounter AS c (key, started_at, count) VALUES (%(key)s, now(), 1)
 ON CONFLICT (key) DO UPDATE SET
-    started_at = CASE WHEN c.started_at <= now() - interval '60 seconds' THEN now() ELSE c.started_at END,
-    count = CASE WHEN c.started_at <= now() - interval '60 seconds' THEN 1 ELSE LEAST(c.count, 1000000000) + 1 END
-RETURNING count, 60 - floor(extract(epoch FROM now() - started_at))::int
+    started_at = CASE WHEN c.started_at <= now() - make_interval(secs => %(seconds)s) THEN now() ELSE c.started_at END,
+    count = CASE WHEN c.started_at <= now() - make_interval(secs => %(seconds)s) THEN 1
+                 ELSE LEAST(c.count, 1000000000) + 1 END
+RETURNING count, %(seconds)s - floor(extract(epoch FROM now() - started_at))::int
 """
 
 
@@ -302,9 +319,42 @@ def _count_unknown_key(remote_ip: str) -> None:
         raise TooManyUnknownKeys(max(reset_seconds, 1))
 
 
-def _count(key: str) -> tuple[int, int]:
+def check_sign_in(*, email: str, remote_ip: str) -> None:
+    """Count a sign-in before its password is looked at, so that many at once help nobody. Raises TooManySignIns.
+
+    Counted alike whether there is such an account or not.
+    """
+    account = _account(email)
+    counters = {
+        f"sign-in:{account}:{remote_ip}": SIGN_INS_PER_PAIR,
+        f"sign-in:{account}": SIGN_INS_PER_ACCOUNT,
+        f"sign-in:{remote_ip}": SIGN_INS_PER_ADDRESS,
+    }
+    waits = []
+    for key, most in counters.items():
+        count, reset_seconds = _count(key, seconds=SIGN_IN_SECONDS)
+        if count > most:
+            waits.append(max(reset_seconds, 1))
+    if waits:
+        raise TooManySignIns(max(waits))
+
+
+def forget_sign_ins(*, email: str, remote_ip: str) -> None:
+    """It was the right password: who mistyped it before begins anew."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT, [key])
+        cursor.execute(
+            "DELETE FROM tenants_ratecounter WHERE key = %s", [f"sign-in:{_account(email)}:{remote_ip}"]
+        )
+
+
+def _account(email: str) -> str:
+    """As short as a key of a counter may be, whatever was typed."""
+    return hashlib.sha256(email.strip().lower().encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _count(key: str, *, seconds: int = 60) -> tuple[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, {"key": key, "seconds": seconds})
         count, reset_seconds = cursor.fetchone()
     return count, reset_seconds
 

@@ -10,8 +10,15 @@ urlpatterns = [
     path("api/v1/", include("deliveries.api.urls")),
     path("api/v1/openapi.json", openapi.openapi_json, name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
+    path("portal/", include("tenants.portal.urls")),
+    path("portal/", include("deliveries.portal.urls")),
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "tenants.portal.errors.bad_request"
+handler403 = "tenants.portal.errors.refused"
+handler404 = "tenants.portal.errors.not_found"
+handler500 = "tenants.portal.errors.server_error"

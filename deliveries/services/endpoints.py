@@ -4,7 +4,7 @@ Every change runs in one transaction: raise the tenant's settings version (its r
 a line, so limits hold), change, keep a snapshot for explain, write the audit entry. Lanes are woken after the commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -99,6 +99,12 @@ def get_endpoint(*, tenant: Tenant, reference: str) -> Endpoint:
     if endpoint is None:
         raise access.NotFound
     return endpoint
+
+
+def named(*, tenant: Tenant, endpoint_ids: Iterable[UUID]) -> dict[UUID, Endpoint]:
+    """For lists that name them, the deleted ones too. One query."""
+    rows = Endpoint.objects.for_tenant(tenant).filter(id__in=set(endpoint_ids))
+    return {endpoint.id: endpoint for endpoint in rows}
 
 
 def is_uid(text: str) -> bool:

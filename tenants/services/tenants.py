@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from tenants import access, ids, validation
 from tenants.models import DEFAULT_LIMITS, Tenant
-from tenants.services import audit
+from tenants.services import audit, portal_links
 from tenants.services.audit import Actor
 from tenants.services.versions import raise_settings_version
 from tenants.validation import Collector, Invalid
@@ -110,6 +110,8 @@ def update_tenant(*, actor: Actor, tenant: Tenant, is_merging: bool = True, **fi
         row.refresh_from_db()
         if row.status != before["status"]:
             _tell(row)
+            if row.status == Tenant.Status.SUSPENDED:
+                portal_links.end_sessions(tenant=row)
         old, new = audit.changes(before, _facts(row))
         if new:
             audit.record(

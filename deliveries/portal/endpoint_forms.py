@@ -1,0 +1,305 @@
+"""The form of an endpoint. It holds no rule of its own: `validation.py` and the services say what is wrong."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django import forms
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from deliveries import validation
+from deliveries.models import Endpoint
+from deliveries.services import endpoints
+from deliveries.validation import MASK, Invalid
+from tenants.models import EventType, Tenant
+from tenants.services.event_types import catalogue_of
+from tenants.validation import InvalidContent
+
+MOST_TYPES: Final = 500
+"""Event types that the form offers to tick. Any other can be typed."""
+
+NO_RETRIES: Final = "none"
+
+
+# --- the catalogue to tick --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Group:
+    """Types that begin with the same word."""
+
+    name: str
+    wildcard: str | None = None
+    """`order.*`, where there is something below `order`."""
+    types: list[EventType] = field(default_factory=list)
+
+
+def groups_of(tenant: Tenant) -> list[Group]:
+    """One query. Archived types take no new events, so they are not offered."""
+    groups: dict[str, Group] = {}
+    for event_type in catalogue_of(tenant).filter(archived_at__isnull=True).order_by("name")[:MOST_TYPES]:
+        first, dot, _rest = event_type.name.partition(".")
+        group = groups.setdefault(first, Group(first))
+        group.types.append(event_type)
+        if dot:
+            group.wildcard = f"{first}.*"
+    return list(groups.values())
+
+
+# --- texts and values -------------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+def waits(text: str) -> list[int] | None:
+    if not text.strip():
+        return None
+    if text.strip().lower() == NO_RETRIES:
+        return []
+    parts = words(text)
+    if not all(re.fullmatch("[0-9]{1,6}", part, re.ASCII) for part in parts):
+        raise Invalid("invalid_type", _("Must be whole numbers of seconds, with commas between."))
+    return validation.retry_schedule([int(part) for part in parts])
+
+
+def header_lines(text: str) -> dict[str, str]:
+    """`Name: value`, one a line."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Invalid("invalid", _("Each line must be a name, a colon and a value."))
+        found[name.strip()] = value.strip()
+    return validation.headers(found)
+
+
+def header_changes(wanted: dict[str, str], endpoint: Endpoint | None) -> dict[str, str | None]:
+    """What a merge needs: those that are gone become None, and masked ones stay as they are."""
+    readable = [] if endpoint is None else [*endpoint.headers]
+    sensitive = [] if endpoint is None else endpoint.sensitive_headers
+    given = {name.lower() for name in wanted}
+    gone: dict[str, str | None] = {
+        name: None for name in [*readable, *sensitive] if name.lower() not in given
+    }
+    masked = {name.lower() for name in sensitive}
+    return gone | {
+        name: value for name, value in wanted.items() if value != MASK or name.lower() not in masked
+    }
+
+
+# --- the form ---------------------------------------------------------------------------------------------------------
+
+
+class PatternsField(forms.Field):
+    """Ticked patterns, as a list of texts."""
+
+    widget = forms.SelectMultiple
+
+
+class EndpointForm(forms.Form):
+    url = forms.CharField(
+        label=gettext_lazy("URL"),
+        max_length=validation.MAX_URL_LENGTH,
+        widget=forms.URLInput(attrs={"placeholder": "https://example.com/webhooks", "autocomplete": "off"}),
+        help_text=gettext_lazy("Where events are sent: https on the public internet."),
+    )
+    description = forms.CharField(
+        label=gettext_lazy("Description"),
+        max_length=2000,
+        required=False,
+        help_text=gettext_lazy("For you and your colleagues. Optional."),
+    )
+    event_types = PatternsField(label=gettext_lazy("Events"), required=False)
+    more_patterns = forms.CharField(
+        label=gettext_lazy("Other patterns"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        help_text=gettext_lazy("Such as order.line.* or endpoint.disabled; one a line."),
+    )
+    headers = forms.CharField(
+        label=gettext_lazy("Headers"),
+        required=False,
+        widget=forms.Textarea(
+            attrs={"rows": 3, "spellcheck": "false", "placeholder": "X-Team: billing", "autocomplete": "off"}
+        ),
+        help_text=gettext_lazy(
+            "Sent with every request; one a line. Values that look like credentials are kept encrypted and shown as ***."
+        ),
+    )
+    channels = forms.CharField(
+        label=gettext_lazy("Channels"),
+        required=False,
+        help_text=gettext_lazy("Only events that carry one of them. Empty: all events."),
+    )
+    method = forms.ChoiceField(label=gettext_lazy("Method"), choices=Endpoint.Method.choices)
+    format = forms.ChoiceField(label=gettext_lazy("Format"), choices=Endpoint.Format.choices)
+    signature_scheme = forms.ChoiceField(
+        label=gettext_lazy("Signature"), choices=Endpoint.SignatureScheme.choices
+    )
+    success_statuses = forms.CharField(
+        label=gettext_lazy("Success statuses"),
+        help_text=gettext_lazy("Answers that count as success, such as 2xx, 302."),
+    )
+    timeout_seconds = forms.IntegerField(
+        label=gettext_lazy("Time-out in seconds"),
+        help_text=gettext_lazy("1 to 30, from connecting to the last byte."),
+    )
+    rate_limit = forms.FloatField(
+        label=gettext_lazy("Requests per second"),
+        required=False,
+        help_text=gettext_lazy("At most so many. Empty: no limit."),
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    max_in_flight = forms.IntegerField(
+        label=gettext_lazy("Requests at once"), help_text=gettext_lazy("1 to 1000.")
+    )
+    ordering = forms.ChoiceField(
+        label=gettext_lazy("Order"),
+        choices=[
+            ("none", gettext_lazy("as fast as possible")),
+            ("fifo", gettext_lazy("in the order of publication")),
+        ],
+    )
+    retry_schedule = forms.CharField(
+        label=gettext_lazy("Retries"),
+        required=False,
+        help_text=gettext_lazy(
+            'Seconds to wait before each, such as 5, 300, 1800. Empty: the default, over three days. "none": no retries.'
+        ),
+    )
+    uid = forms.CharField(
+        label=gettext_lazy("Your own id"),
+        required=False,
+        max_length=255,
+        help_text=gettext_lazy("By which your systems know this endpoint. Optional."),
+    )
+
+    MAIN: Final = ("url", "description")
+    FURTHER: Final = (
+        "headers",
+        "channels",
+        "method",
+        "format",
+        "signature_scheme",
+        "success_statuses",
+        "timeout_seconds",
+        "rate_limit",
+        "max_in_flight",
+        "ordering",
+        "retry_schedule",
+        "uid",
+    )
+
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        groups: Sequence[Group],
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        self.groups = groups
+        self.endpoint = endpoint
+        super().__init__(data, initial=self._initial())
+
+    def _initial(self) -> dict[str, Any]:
+        row = self.endpoint or Endpoint()
+        patterns = ["*"] if self.endpoint is None else endpoints.patterns_of(self.endpoint)
+        offered = self.offered
+        lines = [f"{name}: {value}" for name, value in row.headers.items()]
+        lines += [f"{name}: {MASK}" for name in row.sensitive_headers]
+        if row.retry_schedule is None:
+            retries = ""
+        else:
+            retries = ", ".join(str(wait) for wait in row.retry_schedule) or NO_RETRIES
+        return {
+            "url": row.url,
+            "description": row.description,
+            "event_types": [pattern for pattern in patterns if pattern in offered],
+            "more_patterns": "\n".join(pattern for pattern in patterns if pattern not in offered),
+            "headers": "\n".join(lines),
+            "channels": ", ".join(row.channels or []),
+            "success_statuses": ", ".join(row.success_statuses),
+            "retry_schedule": retries,
+            "uid": row.uid or "",
+        } | {
+            name: getattr(row, name)
+            for name in (
+                "method",
+                "format",
+                "signature_scheme",
+                "timeout_seconds",
+                "rate_limit",
+                "max_in_flight",
+                "ordering",
+            )
+        }
+
+    @property
+    def offered(self) -> set[str]:
+        names = {event_type.name for group in self.groups for event_type in group.types}
+        return names | {group.wildcard for group in self.groups if group.wildcard} | {"*"}
+
+    @property
+    def ticked(self) -> set[str]:
+        return set(self["event_types"].value() or [])
+
+    @property
+    def main_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.MAIN]
+
+    @property
+    def further_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.FURTHER]
+
+    @property
+    def has_further_errors(self) -> bool:
+        return any(name in self.errors for name in self.FURTHER)
+
+    def clean(self) -> dict[str, Any]:
+        """Everything as the services take it."""
+        given: dict[str, Any] = super().clean() or {}
+        for name, rule in RULES.items():
+            if name in given:
+                try:
+                    given[name] = rule(given[name])
+                except InvalidContent as invalid:
+                    self.add_refusal(invalid, at=name)
+        picked = [*(given.get("event_types") or []), *words(given.pop("more_patterns", ""))]
+        try:
+            given["event_types"] = validation.patterns(list(dict.fromkeys(picked)))
+        except InvalidContent as invalid:
+            self.add_refusal(invalid, at="event_types")
+        if isinstance(given.get("headers"), dict):
+            given["headers"] = header_changes(given["headers"], self.endpoint)
+        return given
+
+    def add_refusal(self, invalid: InvalidContent, *, at: str = "") -> None:
+        """What rules or services refuse, beside the field."""
+        for error in invalid.errors:
+            name = at or error.field.partition(".")[0]
+            message = error.message
+            rest = error.field if at else error.field.partition(".")[2]
+            if name == "headers" and rest:
+                message = f"{rest}: {message}"
+            self.add_error(name if name in self.fields else None, message)
+
+
+RULES: Final[dict[str, Callable[[Any], Any]]] = {
+    "url": endpoints.url,
+    "description": validation.description,
+    "headers": header_lines,
+    "channels": lambda text: validation.endpoint_channels(words(text) or None),
+    "success_statuses": lambda text: validation.success_statuses(words(text)),
+    "timeout_seconds": validation.timeout_seconds,
+    "rate_limit": validation.rate_limit,
+    "max_in_flight": validation.max_in_flight,
+    "retry_schedule": waits,
+    "uid": lambda text: validation.uid(text) if text else None,
+}

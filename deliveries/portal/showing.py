@@ -1,0 +1,185 @@
+"""What pages show of payloads, attempts and their timings. Pure: no database, no clock."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+import msgspec
+from django.utils.translation import gettext as _
+
+from deliveries import validation
+from deliveries.models import Attempt
+from deliveries.pipeline.outcome import Outcome, explain
+from deliveries.texts import header_map, readable
+
+MOST_SHOWN: Final = 64 * 1024
+"""Characters of a payload on a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    is_cut: bool
+
+
+def payload(raw: bytes | memoryview) -> Text:
+    """JSON laid out for people; anything else as it came. Hostile text: the template escapes it."""
+    data = bytes(raw)
+    with suppress(msgspec.DecodeError):
+        data = msgspec.json.format(data, indent=2)
+    text = readable(data)
+    return Text(text[:MOST_SHOWN], len(text) > MOST_SHOWN)
+
+
+# --- an attempt -------------------------------------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the checklist."""
+
+    label: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A bar of the waterfall: where it begins and how long it is, in percent, as SVG wants them."""
+
+    name: str
+    label: str
+    duration_ms: float
+    start: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAttempt:
+    attempt: Attempt
+    explanation: str
+    is_success: bool
+    steps: Sequence[Step]
+    hints: Sequence[str]
+    phases: Sequence[Phase]
+    request_headers: dict[str, str]
+    response_headers: dict[str, str]
+    response: Text
+    is_erased: bool
+
+
+def shown_attempt(attempt: Attempt, *, is_https: bool, is_erased: bool) -> ShownAttempt:
+    outcome = Outcome(attempt.outcome)
+    return ShownAttempt(
+        attempt=attempt,
+        explanation=explain(outcome, attempt.status_code, attempt.detail),
+        is_success=outcome is Outcome.SUCCEEDED,
+        steps=checklist(outcome, is_https=is_https),
+        hints=hints(outcome, attempt.status_code),
+        phases=waterfall(attempt),
+        request_headers=header_map(attempt.request_headers),
+        response_headers=validation.mask_headers(header_map(attempt.response_headers)),
+        response=payload(attempt.response_body),
+        is_erased=is_erased,
+    )
+
+
+def checklist(outcome: Outcome, *, is_https: bool) -> list[Step]:
+    """How far the request came. What comes after the step that failed was not tried."""
+    labels = [
+        _("The request was made ready"),
+        _("The host name was resolved"),
+        _("The address is on the public internet"),
+        _("A connection was made"),
+        _("The certificate was accepted (TLS)"),
+        _("A whole answer came in time"),
+        _("Its status counts as success"),
+    ]
+    failed_at = _failed_at(outcome)
+    steps = []
+    for index, label in enumerate(labels):
+        if index == TLS and not is_https:
+            continue
+        if failed_at is None or index < failed_at:
+            state = State.DONE
+        else:
+            state = State.FAILED if index == failed_at else State.OPEN
+        steps.append(Step(label, state))
+    return steps
+
+
+READY, NAME, ADDRESS, CONNECTION, TLS, ANSWER, STATUS = range(7)
+
+
+def _failed_at(outcome: Outcome) -> int | None:
+    match outcome:
+        case Outcome.SUCCEEDED:
+            return None
+        case (
+            Outcome.REQUEST_TOO_LARGE
+            | Outcome.TRANSFORMATION_FAILED
+            | Outcome.CREDENTIALS_FAILED
+            | Outcome.INTERNAL_ERROR
+        ):
+            return READY
+        case Outcome.DNS_FAILED:
+            return NAME
+        case Outcome.ADDRESS_BLOCKED:
+            return ADDRESS
+        case Outcome.CONNECTION_FAILED | Outcome.PROXY_FAILED:
+            return CONNECTION
+        case Outcome.TLS_FAILED:
+            return TLS
+        case Outcome.TIMEOUT | Outcome.PROTOCOL_ERROR:
+            return ANSWER
+        case Outcome.HTTP_ERROR:
+            return STATUS
+        case _:
+            assert_never(outcome)
+
+
+def hints(outcome: Outcome, status_code: int | None) -> list[str]:
+    """Beside the explanation: what most often is behind it."""
+    if outcome is Outcome.HTTP_ERROR and status_code in {400, 401, 403, 422}:
+        return [
+            _("Verify the signature over the body as it came, before any parsing."),
+            _("Use this endpoint's own secret, with its whsec_ in front, if your library asks for it."),
+            _("Compare webhook-timestamp with a correct clock; allow five minutes."),
+        ]
+    if outcome is Outcome.TIMEOUT:
+        return [_("Answer with 200 at once, and do the work in a queue of your own.")]
+    return []
+
+
+def waterfall(attempt: Attempt) -> list[Phase]:
+    """Phases one after the other; the rest of the whole is the reading of the answer."""
+    total = attempt.duration_ms
+    if total <= 0:
+        return []
+    parts = [
+        ("dns", _("Name"), attempt.dns_ms),
+        ("connect", _("Connect"), attempt.connect_ms),
+        ("tls", _("TLS"), attempt.tls_ms),
+        ("wait", _("Wait for the first byte"), attempt.first_byte_ms),
+    ]
+    phases = []
+    at = 0.0
+    for name, label, measured in parts:
+        length = min(measured or 0.0, total - at)
+        if length > 0:
+            phases.append(_phase(name, label, at, length, total))
+            at += length
+    if phases and total - at > 0:
+        phases.append(_phase("read", _("Rest"), at, total - at, total))
+    return phases
+
+
+def _phase(name: str, label: str, at: float, length: float, total: float) -> Phase:
+    return Phase(name, label, length, f"{100 * at / total:.2f}", f"{100 * length / total:.2f}")

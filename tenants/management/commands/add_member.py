@@ -1,0 +1,47 @@
+"""`manage.py add_member SLUG EMAIL [--role developer]`: a person into a tenant's portal, with a password if new."""
+
+import json
+import secrets
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.validators import validate_email
+
+from tenants.models import Member, Tenant, User
+from tenants.services.audit import COMMAND
+from tenants.services.members import set_member
+
+
+class Command(BaseCommand):
+    help = "Let a person into a tenant's portal, or change the role."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("slug")
+        parser.add_argument("email")
+        parser.add_argument("--role", choices=Member.Role.values, default=Member.Role.DEVELOPER.value)
+        parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        email = options["email"].strip().lower()
+        try:
+            validate_email(email)
+        except ValidationError:
+            raise CommandError(f"{email} is no e-mail address.") from None
+        tenant = Tenant.objects.filter(slug=options["slug"], deleted_at__isnull=True).first()
+        if tenant is None:
+            raise CommandError(f"There is no tenant {options['slug']}.")
+        user = User.objects.filter(email=email).first()
+        password = None
+        if user is None:
+            password = secrets.token_urlsafe(12)
+            user = User.objects.create_user(email, password)
+        member = set_member(actor=COMMAND, tenant=tenant, user=user, role=Member.Role(options["role"]))
+        if options["json"]:
+            line = {"tenant": tenant.slug, "email": email, "role": member.role, "password": password}
+            self.stdout.write(json.dumps(line))
+            return
+        self.stdout.write(f"{email} is {member.role} of {tenant.slug}.")
+        if password is not None:
+            self.stdout.write(f"Password: {password} (shown this once)")

@@ -1,0 +1,143 @@
+"""What every page of the portal begins with: who comes, into which tenant, in which role.
+
+Nobody is sent to sign in; a person who is no member gets the constant 404; a member whose role is too low gets 403.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, cast
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, resolve_url
+from django.utils.cache import patch_cache_control
+from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+from psycopg_pool import PoolTimeout
+
+from tenants import access, ids
+from tenants.addresses import remote_ip_of
+from tenants.models import Member, PortalLink, Tenant, User
+from tenants.portal import errors
+from tenants.services import members, portal_links
+from tenants.services.audit import Actor
+
+logger = logging.getLogger(__name__)
+
+Role = Member.Role
+
+RANKS: Final = {Role.VIEWER: 0, Role.DEVELOPER: 1, Role.ADMIN: 2}
+"""A role may do what those below it may."""
+
+LINKS: Final = "portal_links"
+"""Key of the browser's session: the ids of links that it used."""
+
+MOST_LINKS: Final = 20
+"""Tenants in one browser by links; of more, the first ones go."""
+
+
+class PortalRequest(HttpRequest):
+    """A request that was let into a tenant."""
+
+    htmx: HtmxDetails
+    tenant: Tenant
+    role: Role
+    actor: Actor
+    by_link: PortalLink | None
+    may_change: bool
+    """For templates, which show nobody a button that is refused."""
+
+
+Parameters = ParamSpec("Parameters")
+View = Callable[Concatenate[PortalRequest, Parameters], HttpResponseBase]
+
+
+def portal_page(
+    *, needs: Role = Role.VIEWER, methods: Sequence[str] = ("GET", "HEAD")
+) -> Callable[[View[Parameters]], Callable[..., HttpResponseBase]]:
+    """A page below `/portal/<tenant>/`. The view gets the tenant with its request, and may raise access.NotFound."""
+
+    def decorate(view: View[Parameters]) -> Callable[..., HttpResponseBase]:
+        @require_http_methods(list(methods))
+        @wraps(view)
+        def page(request: HttpRequest, tenant: str, **kwargs: Any) -> HttpResponseBase:
+            response = _answer(cast(PortalRequest, request), tenant, kwargs)
+            # Pages of a tenant are for one person: neither proxies nor the next person at this browser keep them.
+            patch_cache_control(response, private=True, no_store=True)
+            return response
+
+        def _answer(request: PortalRequest, slug: str, kwargs: dict[str, Any]) -> HttpResponseBase:
+            if not _let_in(request, slug):
+                return to_sign_in(request) if request.user.is_anonymous else errors.not_found(request)
+            request.may_change = is_at_least(request.role, Role.DEVELOPER)
+            if not is_at_least(request.role, needs):
+                return errors.forbidden(request, needs=needs)
+            try:
+                return cast(Callable[..., HttpResponseBase], view)(request, **kwargs)
+            except access.NotFound:
+                return errors.gone(request)
+            except (OperationalError, InterfaceError, PoolTimeout) as error:
+                logger.warning("database unavailable", exc_info=error)
+                return errors.unavailable(request)
+
+        return page
+
+    return decorate
+
+
+def changes(needs: Role = Role.DEVELOPER) -> Callable[[View[Parameters]], Callable[..., HttpResponseBase]]:
+    """A page that does something: by POST alone, refused to viewers."""
+    return portal_page(needs=needs, methods=("POST",))
+
+
+def is_at_least(role: Role, needed: Role) -> bool:
+    return RANKS[role] >= RANKS[needed]
+
+
+def _let_in(request: PortalRequest, slug: str) -> bool:
+    """Say on the request who comes into which tenant. A link that was opened on purpose goes before a membership."""
+    remote_ip = remote_ip_of(request) or None
+    request_id = getattr(request, "request_id", "")
+    link = next((each for each in links_of(request) if each.tenant.slug == slug), None)
+    if link is not None:
+        request.tenant, request.role, request.by_link = link.tenant, Role(link.role), link
+        request.actor = portal_links.actor_of(link, remote_ip=remote_ip, request_id=request_id)
+        return True
+    if not isinstance(request.user, User):
+        return False
+    try:
+        member = members.membership_in(user=request.user, slug=slug)
+    except access.NotFound:
+        return False
+    request.tenant, request.role, request.by_link = member.tenant, Role(member.role), None
+    user_id = ids.to_text(ids.USER, request.user.id)
+    request.actor = Actor("person", user_id, request.user.email, remote_ip, request_id)
+    return True
+
+
+def links_of(request: HttpRequest) -> list[PortalLink]:
+    """Whose sessions last in this browser."""
+    return portal_links.sessions_of([UUID(hex=each) for each in request.session.get(LINKS, [])])
+
+
+def remember_link(request: HttpRequest, link: PortalLink) -> None:
+    """A session of that tenant and role, beside whatever else this browser is signed in to, under a new session key."""
+    request.session.cycle_key()
+    request.session[LINKS] = [*request.session.get(LINKS, []), link.id.hex][-MOST_LINKS:]
+    if request.user.is_anonymous:
+        request.session.set_expiry(portal_links.SESSION)
+
+
+def to_sign_in(request: HttpRequest) -> HttpResponse:
+    """And back to this page; a part of a page, and a POST, cannot be come back to."""
+    sign_in = resolve_url("portal-sign-in")
+    if getattr(request, "htmx", False):
+        return HttpResponseClientRedirect(sign_in)
+    if request.method in {"GET", "HEAD"}:
+        return redirect(f"{sign_in}?{urlencode({'next': request.get_full_path()})}")
+    return redirect(sign_in)

@@ -1,0 +1,27 @@
+"""`/portal/…`: getting in. What is below a tenant stands in `deliveries/portal/urls.py`."""
+
+from django.urls import path, register_converter
+
+from tenants.portal import sessions
+
+
+class TokenConverter:
+    """Of a portal link: 43 characters, so that no page of a tenant called `enter` is taken for one."""
+
+    regex = "[A-Za-z0-9_-]{43}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(TokenConverter, "portal_token")
+
+urlpatterns = [
+    path("", sessions.home, name="portal-home"),
+    path("sign-in", sessions.sign_in, name="portal-sign-in"),
+    path("sign-out", sessions.sign_out, name="portal-sign-out"),
+    path("enter/<portal_token:token>", sessions.enter, name="portal-enter"),
+]
