@@ -406,7 +406,7 @@ class Dispatcher:
                 if owed.ordering_key is None or wait is not None
                 else (lane.endpoint_id, owed.ordering_key),
                 manual_seen=None
-                if owed.manual_requested_at is None
+                if owed.manual_requested_at is None or (answer.is_platform_fault and not is_manual)
                 else owed.manual_requested_at.timestamp(),
             )
         )

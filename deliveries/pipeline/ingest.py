@@ -348,7 +348,7 @@ def _write(
                 keep_replies(connection, fresh)
         else:
             _insert(connection, prepared, now)
-    except psycopg.errors.OperationalError:
+    except (psycopg.OperationalError, psycopg.InterfaceError):
         raise
     except psycopg.Error:
         if len(prepared) == 1:

@@ -6,6 +6,7 @@ Every write to a lane says `dispatcher_id = <me>`; a lane that does not come bac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -279,6 +280,11 @@ def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]
             " WHERE id = ANY(%s) AND id >= %s AND id <= %s",
             [arrays.uuids(event_ids), low, high],
         ).fetchall()
+
+
+def erased(key: bytes) -> Row:
+    """A row as of `load_events` for a payload that is no longer there."""
+    return (key, key, NO_TENANT.bytes, "", datetime.now(UTC), None, 0, None)
 
 
 def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[Row]:

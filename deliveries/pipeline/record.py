@@ -69,6 +69,7 @@ COPY = (
     " is_truncated) FROM STDIN (FORMAT BINARY)"
 )
 
+# A failed manual attempt leaves a finished delivery as it was.
 # A cancelled delivery stays cancelled, a finished one changes only if a manual attempt succeeded. A manual failure
 # leaves the automatic schedule where it was.
 UPDATE = """
@@ -80,7 +81,8 @@ SET attempt_count = d.attempt_count + 1,
                   ELSE 'failed' END,
     cancel_reason = CASE WHEN r.is_success AND NOT r.is_automatic THEN NULL ELSE d.cancel_reason END,
     next_attempt_at = CASE WHEN d.status <> 'pending' OR r.is_success THEN NULL
-                           WHEN r.wait_seconds IS NOT NULL THEN now() + make_interval(secs => r.wait_seconds)
+                           WHEN r.wait_seconds IS NOT NULL AND (r.is_automatic OR r.manual_seen IS NULL)
+                           THEN now() + make_interval(secs => r.wait_seconds)
                            WHEN r.is_automatic THEN NULL
                            ELSE d.next_attempt_at END,
     completed_at = CASE WHEN d.status = 'pending' AND NOT r.is_success AND (NOT r.is_automatic OR r.wait_seconds IS NOT NULL)
@@ -90,8 +92,12 @@ SET attempt_count = d.attempt_count + 1,
                         ELSE d.completed_at END,
     manual_requested_at = CASE WHEN r.manual_seen IS NOT NULL
                                 AND d.manual_requested_at <= to_timestamp(r.manual_seen) + interval '1 microsecond'
-                               THEN NULL ELSE d.manual_requested_at END,
-    last_outcome = r.outcome, last_status_code = r.status_code
+                               -- A fault of ours leaves the request standing, for a little later.
+                               THEN CASE WHEN NOT r.is_automatic AND NOT r.is_success
+                                         THEN now() + make_interval(secs => r.wait_seconds) END
+                               ELSE d.manual_requested_at END,
+    last_outcome = CASE WHEN d.status = 'pending' OR r.is_success THEN r.outcome ELSE d.last_outcome END,
+    last_status_code = CASE WHEN d.status = 'pending' OR r.is_success THEN r.status_code ELSE d.last_status_code END
 FROM unnest(%s::uuid[], %s::int[], %s::bool[], %s::float8[], %s::bool[], %s::text[], %s::int[], %s::float8[])
      AS r(id, read_count, is_success, wait_seconds, is_automatic, outcome, status_code, manual_seen)
 WHERE d.id = r.id AND d.attempt_count = r.read_count AND d.id >= %s AND d.id <= %s

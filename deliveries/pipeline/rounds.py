@@ -125,6 +125,9 @@ class RoundWorker:
         if len(events) < len(wanted):
             bodies = [key for key, is_body in wanted.items() if is_body]
             plan.payload_rows = [*plan.payload_rows, *lanes.load_bodies(connection, bodies)]
+        found = {row[0] for row in plan.payload_rows}
+        # Gone with its partition: the delivery must end, not wait for it.
+        plan.payload_rows += [lanes.erased(key) for key in wanted if key not in found]
 
 
 def until_id() -> bytes:
