@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from deliveries.models import Dispatcher, EndpointSecret, Lane, Subscription
+from deliveries.models import Dispatcher, EndpointSecret, Event, Lane, Subscription
 from deliveries.pipeline import ingest
 from deliveries.pipeline.book import PAYLOAD_BYTES
 from tenants.ids import EVENT, to_text
@@ -340,3 +340,17 @@ def test_lanes_are_idle_and_nobody_holds_them_when_all_is_delivered() -> None:
     assert len(webhooks.requests) == 150
     assert [row[:3] for row in lanes] == [(None, False, None)] * 30
     assert all(row[3] > 2 for row in lanes)
+
+
+def test_a_delivery_whose_event_is_gone_ends_and_does_not_wait_for_it() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), retry_schedule=[])
+        publish(tenant)
+        Event.objects.for_tenant(tenant).delete()
+
+        run_until_dry()
+
+        assert webhooks.to("/a") == []
+    (delivery,) = deliveries_of(tenant)
+    assert (delivery.status, delivery.last_outcome) == ("failed", "internal_error")

@@ -260,3 +260,37 @@ def test_a_manual_request_that_came_while_the_attempt_was_in_the_air_stays(
 
     assert now_of(answered).manual_requested_at is None
     assert now_of(asked_again).manual_requested_at == later
+
+
+def test_a_fault_of_ours_leaves_a_manual_request_standing_for_a_little_later(
+    own: psycopg.Connection[Row],
+) -> None:
+    (delivery,) = make_deliveries(1)
+    asked_at = datetime.now(UTC)
+    Delivery.unscoped.filter(id=delivery.id).update(
+        status="failed", next_attempt_at=None, completed_at=asked_at, manual_requested_at=asked_at
+    )
+    fault = {"is_automatic": False, "wait_seconds": 5.0, "outcome": "internal_error", "status_code": None}
+
+    record(own, [result_of(delivery, **fault, manual_seen=asked_at.timestamp())])
+
+    kept = now_of(delivery)
+    assert kept.manual_requested_at is not None
+    assert 4 < (kept.manual_requested_at - asked_at).total_seconds() < 10
+    assert (kept.status, kept.next_attempt_at, kept.last_outcome) == ("failed", None, None)
+
+
+def test_a_failed_manual_attempt_leaves_a_finished_delivery_as_it_was(own: psycopg.Connection[Row]) -> None:
+    (delivery,) = make_deliveries(1)
+    record(
+        own, [result_of(delivery, is_success=True, outcome="succeeded", status_code=200, wait_seconds=None)]
+    )
+    asked_at = datetime.now(UTC)
+    Delivery.unscoped.filter(id=delivery.id).update(manual_requested_at=asked_at)
+
+    manual = {"is_automatic": False, "wait_seconds": None, "manual_seen": asked_at.timestamp()}
+    record(own, [result_of(now_of(delivery), **manual)])
+
+    kept = now_of(delivery)
+    assert (kept.status, kept.last_outcome, kept.last_status_code) == ("succeeded", "succeeded", 200)
+    assert (kept.attempt_count, kept.manual_requested_at) == (2, None)
