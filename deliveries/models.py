@@ -93,7 +93,9 @@ class Endpoint(TenantOwned):
     class Meta(TenantOwned.Meta):
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant", "uid"], condition=Q(deleted_at__isnull=True), name="endpoint_uid_once_per_tenant"
+                fields=["tenant", "uid"],
+                condition=Q(deleted_at__isnull=True),
+                name="endpoint_uid_once_per_tenant",
             ),
             # What composite foreign keys of secrets, subscriptions and lanes refer to.
             models.UniqueConstraint(fields=["id", "tenant"], name="endpoint_id_with_tenant"),
@@ -120,7 +122,7 @@ class EndpointSecret(TenantOwned):
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="secrets")
     scheme = models.CharField(max_length=12, choices=Endpoint.SignatureScheme.choices)
     encrypted = models.BinaryField()
-    """HMAC: the 24–64 secret bytes. Ed25519: the 32 bytes of the private key. Context: tenant, endpoint."""
+    """HMAC: the 24 to 64 secret bytes. Ed25519: the 32 bytes of the private key. Context: tenant, endpoint."""
     public_key = models.BinaryField(null=True)
     expires_at = models.DateTimeField(null=True)
     """End of the overlap; empty for the current one."""
@@ -135,7 +137,9 @@ class Subscription(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="subscriptions", db_index=False)
+    endpoint = models.ForeignKey(
+        Endpoint, on_delete=models.CASCADE, related_name="subscriptions", db_index=False
+    )
     event_type = models.CharField(max_length=130)
     filter = models.CharField(max_length=1024, null=True, blank=True)
     transformation = models.CharField(max_length=1024, null=True, blank=True)
@@ -233,7 +237,9 @@ class Lane(TenantOwned):
                 name="lane_scheduled",
             ),
             # Takeover, renewal and release: the lanes of one dispatcher.
-            Index(fields=["dispatcher_id"], condition=Q(dispatcher_id__isnull=False), name="lane_by_dispatcher"),
+            Index(
+                fields=["dispatcher_id"], condition=Q(dispatcher_id__isnull=False), name="lane_by_dispatcher"
+            ),
             # Metrics: how many are stopped by people.
             Index(fields=["endpoint"], condition=Q(is_paused=True), name="lane_paused"),
         ]
@@ -243,7 +249,9 @@ class Event(TenantOwned):
     """What happened, published once; `data` is the bytes that came."""
 
     id = models.UUIDField(primary_key=True, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
     type = models.CharField(max_length=128)
     occurred_at = models.DateTimeField()
     data = models.BinaryField(null=True)
@@ -302,7 +310,9 @@ class Delivery(TenantOwned):
         EXPIRED = "expired", _("it waited longer than it is kept")
 
     id = models.UUIDField(primary_key=True, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
     endpoint = models.ForeignKey(
         Endpoint, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
@@ -335,7 +345,8 @@ class Delivery(TenantOwned):
     class Meta(TenantOwned.Meta):
         constraints = [
             models.CheckConstraint(
-                condition=Q(status="pending") | Q(next_attempt_at__isnull=True), name="delivery_ended_is_not_due"
+                condition=Q(status="pending") | Q(next_attempt_at__isnull=True),
+                name="delivery_ended_is_not_due",
             ),
         ]
         indexes = [
@@ -358,7 +369,9 @@ class Delivery(TenantOwned):
             Index(fields=["tenant", "event_type", "id"], name="delivery_by_type"),
             # Those of one status, newest first. What succeeded, nearly all, is found by walking `delivery_by_tenant`;
             # leaving it out spares every record an index entry, as it does in the next two.
-            Index(fields=["tenant", "status", "id"], condition=~Q(status="succeeded"), name="delivery_by_status"),
+            Index(
+                fields=["tenant", "status", "id"], condition=~Q(status="succeeded"), name="delivery_by_status"
+            ),
             # Those with one outcome, newest first; as above.
             Index(
                 fields=["tenant", "last_outcome", "id"],
@@ -384,7 +397,9 @@ class Attempt(TenantOwned):
     """One HTTP request made for a delivery, and what came of it. Append-only."""
 
     id = models.UUIDField(primary_key=True, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
     delivery_id = models.UUIDField()
     number = models.PositiveIntegerField()
     trigger = models.CharField(max_length=9, choices=Delivery.Trigger.choices)

@@ -9,27 +9,27 @@ from uuid import UUID
 
 from django.db import models
 
-Row = TypeVar("Row", bound=models.Model, covariant=True)
+Row_co = TypeVar("Row_co", bound=models.Model, covariant=True)
 
 
 class UnscopedQuery(RuntimeError):
     """Rows of a tenant were asked for without saying whose."""
 
 
-class TenantQuerySet(models.QuerySet[Row]):
+class TenantQuerySet(models.QuerySet[Row_co]):
     def newest_first(self) -> Self:
         """By key: UUIDv7 keys rise with time and are unique."""
         return self.order_by("-id")
 
 
-class TenantManager(models.Manager[Row]):
+class TenantManager(models.Manager[Row_co]):
     """The one door. Only `for_tenant` leads to rows."""
 
-    def for_tenant(self, tenant: "models.Model | UUID") -> TenantQuerySet[Row]:
+    def for_tenant(self, tenant: "models.Model | UUID") -> TenantQuerySet[Row_co]:
         tenant_id = tenant if isinstance(tenant, UUID) else tenant.pk
         return self._unscoped().filter(tenant_id=tenant_id)
 
-    def _unscoped(self) -> TenantQuerySet[Row]:
+    def _unscoped(self) -> TenantQuerySet[Row_co]:
         return TenantQuerySet(self.model, using=self._db)
 
     def get_queryset(self) -> NoReturn:
@@ -39,10 +39,10 @@ class TenantManager(models.Manager[Row]):
         )
 
 
-class UnscopedManager(models.Manager[Row]):
+class UnscopedManager(models.Manager[Row_co]):
     """The bypass, named so that one can grep for it."""
 
-    def get_queryset(self) -> TenantQuerySet[Row]:
+    def get_queryset(self) -> TenantQuerySet[Row_co]:
         return TenantQuerySet(self.model, using=self._db)
 
 

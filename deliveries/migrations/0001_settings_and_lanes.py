@@ -1,11 +1,12 @@
-import deliveries.models
 import django.contrib.postgres.fields
 import django.db.models.deletion
 import django.db.models.functions.comparison
 import django.db.models.functions.datetime
 import django.db.models.manager
-import tenants.ids
 from django.db import migrations, models
+
+import deliveries.models
+import tenants.ids
 
 
 class Migration(migrations.Migration):
