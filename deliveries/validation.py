@@ -196,10 +196,16 @@ def pattern_matches(pattern: str, event_type: str) -> bool:
     return pattern == event_type
 
 
+UNSEEN = "\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u200b-\\u200f\\u2028-\\u202f\\u2060-\\u206f\\ufeff"
+"""Characters that nobody sees: two keys that look alike would not be. For patterns, here and in the API's document."""
+
+_UNSEEN = re.compile(f"[{UNSEEN}]")
+
+
 def ordering_key(value: object) -> str:
     cleaned = text(value, low=1, high=128)
-    if not cleaned.isprintable():
-        raise Invalid("invalid_characters", "Must have printable characters only.")
+    if _UNSEEN.search(cleaned):
+        raise Invalid("invalid_characters", "Must have visible characters only.")
     return cleaned
 
 

@@ -33,6 +33,9 @@ def django_db_setup(
     ingest._publisher.drop()
     os.environ["DATABASE_URL"] = url
     with django_db_blocker.unblock():
+        # Its workers would open again what is ended below.
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined] # of the PostgreSQL backend
         with connection.cursor() as cursor:
             # A process that a test killed may have left its connection behind for a moment.
             cursor.execute(

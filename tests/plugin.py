@@ -25,6 +25,9 @@ OWN_BROKER = "WEBHOOKS_TESTS_OWN_BROKER"
 FIRST_BROKER_DATABASE = 16
 """The benchmark takes from those below."""
 
+FUZZ_EXAMPLES = int(os.environ.get("WEBHOOKS_FUZZ_EXAMPLES", "100"))
+FUZZ_SEED = int(os.environ.get("WEBHOOKS_FUZZ_SEED", "1"))
+
 servers = pytest.StashKey[Servers]()
 
 
@@ -47,3 +50,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
             urlsplit(os.environ["CELERY_BROKER_URL"])._replace(path=f"/{number}").geturl()
         )
     return (yield)
+
+
+def pytest_report_header() -> str:
+    return f"api_fuzz: WEBHOOKS_FUZZ_SEED={FUZZ_SEED} WEBHOOKS_FUZZ_EXAMPLES={FUZZ_EXAMPLES}"

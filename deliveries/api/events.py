@@ -42,7 +42,7 @@ READ, WRITE = ApiKey.Scope.EVENTS_READ, ApiKey.Scope.EVENTS_WRITE
 EVENT_ID = fields.id_text(ids.EVENT)
 CHANNEL = fields.text(128, 1, pattern="^[A-Za-z0-9._:-]+$")
 CHANNELS = fields.list_of(CHANNEL, validation.MAX_CHANNELS)
-ORDERING_KEY = fields.text(128, 1)
+ORDERING_KEY = fields.text(128, 1, pattern=f"^[^{validation.UNSEEN}]*$")
 IDEMPOTENCY_KEY = fields.text(255, 1, pattern="^[ -~]+$")
 
 DATA: dict[str, Any] = {"id": "A-17", "amount": 12.5}

@@ -50,7 +50,12 @@ def expires_at(value: object) -> datetime:
 @example({"name": "backend", "scopes": ["events:write", "events:read"], "expires_at": None})
 class ApiKeyIn(Input):
     name = Field(validation.name, fields.text(200, 1, fields.NOT_BLANK), required=True)
-    scopes = Field(scopes, SCOPES, required=True, help_text="No scope that the key which asks lacks.")
+    scopes = Field(
+        scopes,
+        SCOPES | {"maxItems": len(ApiKey.Scope.values)},
+        required=True,
+        help_text="No scope that the key which asks lacks.",
+    )
     expires_at = Field(expires_at, fields.TIME, help_text="null: never.")
     rate_limit = Field(
         lambda value: validation.whole_number(value, low=1, high=1_000_000),
