@@ -4,7 +4,6 @@ import html
 import re
 from typing import Any
 
-from django.http import HttpResponse
 from django.test import Client
 
 from tenants.ids import new_id
@@ -32,7 +31,7 @@ def browser(tenant: Tenant, role: str = "developer", **options: Any) -> Client:
     return client
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: Any) -> str:
     """What a reader sees: no tags, one space between words."""
     body = re.sub(r"(?s)<(script|style|title).*?</\1>|<[^>]*>", " ", response.content.decode())
     return " ".join(html.unescape(body).split())

@@ -40,7 +40,7 @@ def test_a_member_of_several_chooses_and_sees_no_other() -> None:
     client = Client()
     client.force_login(user)
 
-    page = text_of(client.get("/portal/"))  # type: ignore[arg-type] # as above
+    page = text_of(client.get("/portal/"))
 
     assert f"First one {one.slug} · admin Second one {two.slug} · viewer" in page
     assert other.slug not in page
@@ -50,7 +50,7 @@ def test_somebody_without_a_tenant_is_told_what_to_do() -> None:
     client = Client()
     client.force_login(make_user())
 
-    assert "You are not a member of any tenant yet." in text_of(client.get("/portal/"))  # type: ignore[arg-type] # as above
+    assert "You are not a member of any tenant yet." in text_of(client.get("/portal/"))
 
 
 def test_a_wrong_password_and_an_unknown_or_inactive_account_look_alike() -> None:
@@ -92,7 +92,7 @@ def test_guessing_is_stopped_even_with_the_right_password() -> None:
     assert guesses == [422] * SIGN_INS_PER_PAIR
     assert stopped.status_code == 429
     assert 0 < int(stopped["Retry-After"]) <= 900
-    assert "Too many attempts." in text_of(stopped)  # type: ignore[arg-type] # as above
+    assert "Too many attempts." in text_of(stopped)
     assert SESSION_KEY not in client.session
     # The owner, from elsewhere, is not locked out.
     assert sign_in(Client(), user.email).status_code == 302

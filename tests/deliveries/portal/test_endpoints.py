@@ -1,0 +1,247 @@
+"""Endpoints in the portal: the same services as the API's, forms that keep what was typed, secrets on request."""
+
+from typing import Any
+
+import pytest
+
+from deliveries.models import Endpoint
+from deliveries.services.endpoints import all_headers, create_endpoint, delete_endpoint, patterns_of
+from tenants import ids
+from tenants.models import EventType, Tenant
+from tenants.services.audit import COMMAND
+from tests.support.api import make_tenant
+from tests.support.portal import actions_of, browser, text_of
+
+pytestmark = pytest.mark.usefixtures("database")
+
+FORM: dict[str, Any] = {
+    "url": "https://shop.example.com/hooks",
+    "event_types": ["*"],
+    "method": "POST",
+    "format": "standard",
+    "signature_scheme": "hmac-sha256",
+    "success_statuses": "2xx",
+    "timeout_seconds": "15",
+    "max_in_flight": "10",
+    "ordering": "none",
+}
+
+
+def make_endpoint(tenant: Tenant, **fields: Any) -> tuple[Endpoint, str]:
+    """The row, and the path of its page."""
+    endpoint = create_endpoint(actor=COMMAND, tenant=tenant, **({"url": "https://a.example.com"} | fields))
+    return endpoint, f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', endpoint.id)}"
+
+
+def endpoints_of(tenant: Tenant) -> list[Endpoint]:
+    return list(Endpoint.objects.for_tenant(tenant).filter(deleted_at__isnull=True).order_by("id"))
+
+
+# --- adding -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_empty_list_says_what_an_endpoint_is() -> None:
+    tenant = make_tenant()
+
+    for role, words in (("developer", "Add the first endpoint"), ("viewer", "A developer or an admin")):
+        page = text_of(browser(tenant, role).get(f"/portal/{tenant.slug}/endpoints"))
+        assert "Where should events go?" in page
+        assert words in page
+
+
+def test_the_form_offers_the_catalogue_with_descriptions_and_wildcards() -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="order.created", description="Somebody <b>bought</b>")
+    EventType.objects.create(tenant=tenant, name="ping")
+    EventType.objects.create(tenant=tenant, name="old.type", archived_at="2026-01-01T00:00:00Z")
+
+    response = browser(tenant).get(f"/portal/{tenant.slug}/endpoints/new")
+
+    page = response.content.decode()
+    offered = [
+        part.partition('"')[0]
+        for part in page.split('name="event_types"')[1:]
+        for part in [part.split('value="')[1]]
+    ]
+    assert offered == ["*", "order.*", "order.created", "ping"]
+    assert "Somebody &lt;b&gt;bought&lt;/b&gt;" in page
+
+
+def test_one_form_makes_an_endpoint() -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="invoice.paid")
+    client = browser(tenant)
+    form = FORM | {
+        "description": "Orders",
+        "event_types": ["invoice.paid"],
+        "more_patterns": "order.*\nendpoint.disabled",
+        "headers": "X-Team: a\nAuthorization: Bearer s3cret",
+        "channels": "shop-1, shop-2",
+        "retry_schedule": "5, 300",
+        "rate_limit": "2.5",
+        "uid": "shop-17",
+    }
+
+    response = client.post(f"/portal/{tenant.slug}/endpoints/new", form)
+
+    (made,) = endpoints_of(tenant)
+    assert (response.status_code, response["Location"]) == (
+        302,
+        f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', made.id)}",
+    )
+    assert (made.url, made.description, made.uid) == (FORM["url"], "Orders", "shop-17")
+    assert patterns_of(made) == ["invoice.paid", "order.*", "endpoint.disabled"]
+    assert all_headers(made) == {"X-Team": "a", "Authorization": "Bearer s3cret"}
+    assert made.sensitive_headers == ["Authorization"]
+    assert (made.channels, made.retry_schedule, made.rate_limit) == (["shop-1", "shop-2"], [5, 300], 2.5)
+    assert actions_of(tenant)[-1] == "endpoint.created"
+    assert "Endpoint added." in text_of(client.get(response["Location"]))
+
+
+def test_a_refused_form_keeps_what_was_typed_and_says_what_is_wrong_beside_the_field() -> None:
+    tenant = make_tenant()
+    form = FORM | {
+        "url": "https://user:pw@shop.example.com/",
+        "description": "Keep <me>",
+        "event_types": [],
+        "more_patterns": "no.such.type",
+        "headers": "Host: evil",
+        "timeout_seconds": "31",
+        "retry_schedule": "soon",
+    }
+
+    response = browser(tenant).post(f"/portal/{tenant.slug}/endpoints/new", form)
+
+    assert response.status_code == 422
+    shown = response.context["form"]
+    assert sorted(shown.errors) == ["headers", "retry_schedule", "timeout_seconds", "url"]
+    page = response.content.decode()
+    assert 'value="https://user:pw@shop.example.com/"' in page
+    assert "Keep &lt;me&gt;" in page
+    assert "no.such.type" in page
+    assert 'aria-invalid="true"' in page
+    assert endpoints_of(tenant) == []
+
+
+def test_what_the_services_refuse_stands_beside_the_field_too() -> None:
+    tenant = make_tenant(limits={"endpoints": 1})
+    client = browser(tenant)
+    path = f"/portal/{tenant.slug}/endpoints/new"
+
+    unknown = client.post(path, FORM | {"event_types": [], "more_patterns": "no.such.type"})
+    first = client.post(path, FORM | {"uid": "same"})
+    full = client.post(path, FORM)
+
+    assert unknown.context["form"].errors == {
+        "event_types": ["There is no event type no.such.type in the catalogue."]
+    }
+    assert first.status_code == 302
+    assert "There is room for 1 endpoint." in text_of(full)
+    assert len(endpoints_of(tenant)) == 1
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+def test_editing_leaves_what_the_form_does_not_change() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(
+        tenant, headers={"X-Team": "a", "Authorization": "Bearer s3cret"}, event_types=["order.*", "x.*"]
+    )
+    client = browser(tenant)
+
+    page = client.get(f"{path}/edit")
+    form = {name: field.value() for name, field in ((field.name, field) for field in page.context["form"])}
+    saved = client.post(
+        f"{path}/edit",
+        {name: "" if value is None else value for name, value in form.items()} | {"description": "New"},
+    )
+
+    changed = endpoints_of(tenant)[0]
+    assert b"s3cret" not in page.content
+    assert "Authorization: ***" in form["headers"]
+    assert (saved.status_code, changed.description) == (302, "New")
+    assert all_headers(changed) == {"X-Team": "a", "Authorization": "Bearer s3cret"}
+    assert patterns_of(changed) == ["order.*", "x.*"]
+
+
+def test_a_header_line_that_is_gone_removes_the_header() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant, headers={"X-Team": "a", "Authorization": "Bearer s3cret"})
+
+    browser(tenant).post(f"{path}/edit", FORM | {"headers": "authorization: ***"})
+
+    assert all_headers(endpoints_of(tenant)[0]) == {"Authorization": "Bearer s3cret"}
+
+
+def test_disable_enable_and_delete() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant)
+    client = browser(tenant)
+
+    for verb, status in (("disable", "disabled"), ("enable", "enabled")):
+        assert client.post(f"{path}/{verb}")["Location"] == path
+        assert endpoints_of(tenant)[0].status == status
+    assert client.post(f"{path}/delete")["Location"] == f"/portal/{tenant.slug}/endpoints"
+
+    assert endpoints_of(tenant) == []
+    assert actions_of(tenant)[-3:] == ["endpoint.disabled", "endpoint.enabled", "endpoint.deleted"]
+
+
+def test_a_page_of_something_deleted_meanwhile_explains_itself() -> None:
+    tenant = make_tenant()
+    endpoint, path = make_endpoint(tenant)
+    client = browser(tenant)
+    delete_endpoint(actor=COMMAND, endpoint=endpoint)
+
+    answers = [client.get(path), client.post(f"{path}/edit", FORM), client.post(f"{path}/disable")]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert all("This is not here any more" in text_of(answer) for answer in answers)
+
+
+# --- the secret -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_the_secret_is_shown_on_request_and_each_reading_is_audited(headers: dict[str, str]) -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant)
+    client = browser(tenant)
+    before = client.get(path)
+
+    shown = client.post(f"{path}/secret", headers=headers)
+
+    assert b"whsec_" not in before.content
+    assert shown.content.count(b"whsec_") == 3
+    assert "no-store" in shown["Cache-Control"]
+    assert (b"<html" in shown.content) == (not headers)
+    assert actions_of(tenant)[-1] == "secret.read"
+
+
+def test_of_ed25519_the_public_key_is_shown() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant, signature_scheme="ed25519")
+
+    shown = browser(tenant).post(f"{path}/secret")
+
+    assert b"whpk_" in shown.content
+    assert b"whsec_" not in shown.content
+
+
+def test_a_viewer_sees_no_secret_no_button_and_no_credentials_of_the_url() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(
+        tenant, url="https://a.example.com/?token=s3cret", headers={"X-Api-Key": "s3cret"}
+    )
+    client = browser(tenant, "viewer")
+
+    page = client.get(path)
+
+    assert page.status_code == 200
+    assert b"s3cret" not in page.content
+    assert b"s3cret" not in client.get(f"/portal/{tenant.slug}/endpoints").content
+    # Signing out is the only form.
+    assert page.content.count(b"<form") == 1
+    assert client.post(f"{path}/secret").status_code == 403
+    assert "secret.read" not in actions_of(tenant)

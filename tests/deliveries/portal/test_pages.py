@@ -1,0 +1,125 @@
+"""Of every page: few queries however many rows, a strict policy, nothing from elsewhere, nothing inline."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from deliveries.models import Delivery
+from deliveries.pipeline import ingest
+from deliveries.pipeline.ingest import NewEvent
+from deliveries.services.endpoints import create_endpoint
+from tenants import ids
+from tenants.models import EventType, Tenant
+from tenants.services.audit import COMMAND
+from tests.architecture.test_query_counts import rows as api_rows
+from tests.support.api import make_tenant
+from tests.support.portal import browser
+
+MOST_QUERIES = 15
+
+PAGES = [
+    "endpoints",
+    "endpoints/new",
+    "endpoints/{endpoint}",
+    "endpoints/{endpoint}/edit",
+    "endpoints/{endpoint}/test",
+    "events",
+    "events/{event}",
+    "deliveries",
+    "deliveries/{delivery}",
+    "deliveries/{delivery}/progress",
+]
+
+
+@dataclass(frozen=True)
+class Rows:
+    tenant: Tenant
+    sample: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def one(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
+    with django_db_blocker.unblock():
+        made = api_rows(1)
+        yield Rows(made.tenant, made.sample)
+
+
+@pytest.fixture(scope="module")
+def many(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
+    with django_db_blocker.unblock():
+        made = api_rows(30)
+        yield Rows(made.tenant, made.sample)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("database")
+def test_as_many_queries_for_thirty_rows_as_for_one_and_few(page: str, one: Rows, many: Rows) -> None:
+    counted = []
+    for rows in (one, many):
+        client = browser(rows.tenant, "admin")
+        with CaptureQueriesContext(connection) as queries:
+            response = client.get(f"/portal/{rows.tenant.slug}/{page.format(**rows.sample)}")
+        assert response.status_code == 200
+        counted.append(len(queries))
+
+    assert counted[0] == counted[1]
+    assert counted[1] <= MOST_QUERIES
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("database")
+def test_pages_keep_to_a_strict_policy(page: str, one: Rows) -> None:
+    response = browser(one.tenant, "admin").get(f"/portal/{one.tenant.slug}/{page.format(**one.sample)}")
+
+    check_policy(response)
+
+
+@pytest.mark.parametrize("path", ["/portal/sign-in", f"/portal/enter/{'x' * 43}", "/portal/no/such/page"])
+@pytest.mark.usefixtures("database")
+def test_so_do_those_before_a_tenant(path: str) -> None:
+    check_policy(Client().get(path))
+
+
+def check_policy(response: Any) -> None:
+    page = response.content.decode()
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert re.findall(r"<script(?![^>]* src=)", page) == []
+    assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:", page) == []
+    assert [url for url in re.findall(r'(?:src|href)="([^"]*)"', page) if re.match(r"[a-z]+:|//", url)] == []
+    if "<html" in page:
+        assert '<html lang="en">' in page
+        assert page.count("<h1") == 1
+
+
+@pytest.mark.usefixtures("database")
+def test_hostile_names_are_text() -> None:
+    """Whatever a customer chose, on every page that shows it."""
+    hostile = "<script>alert(1)</script>"
+    tenant = make_tenant(name=hostile)
+    EventType.objects.create(tenant=tenant, name="a.b", description=hostile)
+    endpoint = create_endpoint(
+        actor=COMMAND, tenant=tenant, url=f"https://a.example.com/?q={hostile}", description=hostile
+    )
+    ingest.publish([NewEvent(tenant.id.bytes, "a.b", b'{"x":"<script>alert(1)</script>"}')])
+    delivery = Delivery.objects.for_tenant(tenant).get()
+    sample = {
+        "endpoint": ids.to_text("ep", endpoint.id),
+        "event": ids.to_text("evt", delivery.event_id),
+        "delivery": ids.to_text("dlv", delivery.id),
+    }
+    client = browser(tenant, "admin")
+
+    for page in PAGES:
+        response = client.get(f"/portal/{tenant.slug}/{page.format(**sample)}")
+        assert response.status_code == 200, page
+        assert b"<script>" not in response.content, page

@@ -1,0 +1,41 @@
+"""`add_member`: a person into a tenant's portal."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tenants.ids import new_id
+from tenants.models import Member, User
+from tests.support.api import make_tenant
+from tests.support.portal import actions_of
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def add_member(*arguments: str) -> dict[str, str]:
+    output = StringIO()
+    call_command("add_member", *arguments, "--json", stdout=output)
+    line: dict[str, str] = json.loads(output.getvalue())
+    return line
+
+
+def test_a_new_person_gets_a_password_and_a_known_one_another_role() -> None:
+    tenant = make_tenant()
+    email = f"{new_id().hex}@example.com"
+
+    new = add_member(tenant.slug, email.upper(), "--role", "admin")
+    known = add_member(tenant.slug, email)
+
+    user = User.objects.get(email=email)
+    assert user.check_password(new["password"])
+    assert (new["role"], known["role"], known["password"]) == ("admin", "developer", None)
+    assert [member.role for member in Member.objects.for_tenant(tenant)] == ["developer"]
+    assert actions_of(tenant)[-2:] == ["member.added", "member.changed"]
+
+
+def test_it_refuses_what_does_not_exist() -> None:
+    for slug, email in (("no-such-tenant", "a@example.com"), (make_tenant().slug, "nobody")):
+        with pytest.raises(CommandError):
+            add_member(slug, email)
