@@ -21,7 +21,9 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand
 from django.db import connection
 
-from tenants.models import User
+from tenants.models import Member, Tenant, User
+from tenants.services.audit import COMMAND
+from tenants.services.members import set_member
 from webhooks_platform.demo.api import DEMO_SCOPES, Api
 from webhooks_platform.embedded.secrets import load_secrets, remember_secret
 from webhooks_platform.embedded.servers import free_port, is_free
@@ -189,6 +191,7 @@ def ensure_keys(port: int, *, with_demo: bool) -> dict[str, str]:
             remember_secret(var_folder(), "demo_key", demo_key)
         assert demo_key is not None
         keys["demo_key"] = demo_key
+        let_operator_into_demo()
     return keys
 
 
@@ -199,6 +202,15 @@ def make_demo_key(port: int, operator_key: str) -> str:
     return str(
         api.send("POST", "/tenants/demo/api-keys", {"name": "serve --demo", "scopes": DEMO_SCOPES})["key"]
     )
+
+
+def let_operator_into_demo() -> None:
+    """So that the login opens the demo tenant's portal, too."""
+    tenant = Tenant.objects.filter(slug="demo", deleted_at__isnull=True).first()
+    operator = User.objects.filter(email=OPERATOR_EMAIL).first()
+    if tenant is not None and operator is not None:
+        set_member(actor=COMMAND, tenant=tenant, user=operator, role=Member.Role.ADMIN)
+    connection.close()
 
 
 def made_by(command: str, name: str) -> str:
@@ -223,6 +235,7 @@ def introduce(supervisor: Supervisor, port: int, keys: dict[str, str]) -> None:
     base = f"http://localhost:{port}"
     lines = [
         f"API          {base}/api/v1   (described at {base}/api/docs)",
+        f"Portal       {base}/portal/",
         f"Admin        {base}/admin/",
         f"Login        {OPERATOR_EMAIL}   password {var_secret('operator_password')}",
         f"Operator key {keys['operator_key']}",
