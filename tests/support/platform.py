@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,7 +73,8 @@ class OwnServers:
 
     def drop(self, url: str) -> None:
         name = urlsplit(url).path.lstrip("/")
-        with self._connected() as own:
+        # The superuser, as a vacuum worker may be in it, which nobody else may end.
+        with psycopg.connect(self.postgres.admin_url, autocommit=True) as own:
             own.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def url_of(self, name: str) -> str:
@@ -134,9 +135,11 @@ def any_open(pid: int) -> bool:
 class Place:
     """One test's platform. Nothing of it is left when the `with` ends, however it ends."""
 
-    def __init__(self, servers: OwnServers, folder: Path) -> None:
+    def __init__(self, servers: OwnServers, folder: Path, *, number: int = 0) -> None:
+        """`number`: of the broker's database. Those above 0 stand beside another place on the same servers."""
         self.servers = servers
         self.folder = folder
+        self.number = number
         self.port = free_port()
         self.services: dict[str, Service] = {}
         self._stack = contextlib.ExitStack()
@@ -145,35 +148,33 @@ class Place:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.servers.recover()
+            if self.number == 0:
+                self.servers.recover()
             self.database_url = self.servers.database()
             stack.callback(self.servers.drop, self.database_url)
-            stack.callback(self.servers.recover)
+            if self.number == 0:
+                stack.callback(self.servers.recover)
             stack.enter_context(django_on(self.database_url))
             self.receiver = stack.enter_context(CountingReceiver(verify_every=100))
             stack.callback(self._stop_services)
+            self.allow_repair(is_allowed=False)
             self._stack = stack.pop_all()
         self.environment = os.environ | {
             "DATABASE_URL": self.database_url,
-            "CELERY_BROKER_URL": self.servers.valkey.url,
+            "CELERY_BROKER_URL": urlsplit(self.servers.valkey.url)._replace(path=f"/{self.number}").geturl(),
             "WEBHOOKS_WEB_PORT": str(self.port),
             FOLDER_VARIABLE: str(self.folder),
         }
-        self.allow_repair(is_allowed=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            for name in self.services:
-                print(f"--- {name} ---\n{self.words(name)}")
         self._stack.close()
 
     def _stop_services(self) -> None:
-        for service in self.services.values():
-            # Stopped ones can be killed, too; nothing needs to drain, its database goes.
-            service.stop(grace_seconds=0)
+        for name in list(self.services):
+            self.stop(name)
 
     # --- its processes ------------------------------------------------------------------------------------------------
 
@@ -254,8 +255,11 @@ class Place:
             time.sleep(0.1)
 
     def stop(self, name: str) -> None:
-        """At once, with all of its processes."""
-        self.services.pop(name).stop(grace_seconds=0)
+        """At once, with all of its processes, stopped ones too. Nothing of it needs to drain."""
+        process = self.services.pop(name).process
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def pid(self, name: str) -> int:
         return self.services[name].process.pid
@@ -299,10 +303,22 @@ class Place:
 
     # --- its world ----------------------------------------------------------------------------------------------------
 
-    def make_world(self, name: str, endpoints: int, *, base_url: str | None = None, **details: Any) -> World:
+    def make_world(
+        self,
+        name: str,
+        endpoints: int,
+        *,
+        base_url: Callable[[int], str] | None = None,
+        **details: Any,
+    ) -> World:
         """Endpoints `/<name>/<number>`, of our receiver unless told otherwise."""
-        base = self.receiver.url("") if base_url is None else base_url
-        world = make_world(name=name, endpoints=endpoints, base_url=lambda _: base, **details)
+        with django_on(self.database_url):
+            world = make_world(
+                name=name,
+                endpoints=endpoints,
+                base_url=base_url or (lambda _: self.receiver.url("")),
+                **details,
+            )
         self.receiver.keep_secrets(world.secrets)
         self.worlds.append(world)
         return world
@@ -321,6 +337,21 @@ class Place:
         result = run_publisher(plan)
         assert result["accepted"] == events, result
         self.accepted += events
+
+    def deliveries_per_second(self, world: World, *, events: int = 3_000) -> float:
+        """How fast its endpoints get what waits for them."""
+        self.receiver.forget()
+        self.publish(world, events)
+        report = self.receiver.wait_for(events, seconds=60)
+        return float(events / (report["last_at"] - report["first_at"]))
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator["Place"]:
+        """Another one on the same servers, to compare with."""
+        folder = self.folder / "beside"
+        folder.mkdir()
+        with Place(self.servers, folder, number=self.number + 1) as other:
+            yield other
 
     def allow_repair(self, *, is_allowed: bool) -> None:
         """The sweep of each 30 s, which would hide what other ways of recovery miss."""
@@ -356,6 +387,13 @@ class Place:
     def dispatcher_pid(self) -> int:
         (pid,) = self.dispatcher_pids()
         return pid
+
+    def wait_for(self, statement: str, *parameters: Any, seconds: float = 30) -> None:
+        """Until it counts none."""
+        deadline = time.monotonic() + seconds
+        while left := self.count(statement, *parameters):
+            assert time.monotonic() < deadline, f"still {left}: {statement}"
+            time.sleep(0.2)
 
     def settled_requests(self) -> int:
         """What the receiver got, once nothing comes any more from processes that are gone."""

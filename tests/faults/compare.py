@@ -1,0 +1,40 @@
+"""What a fault costs those who have no part in it, on a machine that may be busy with other things.
+
+A second platform without the fault stands beside, and the two are measured in turn, so that whatever else goes on slows
+both. The median of the ratios says what the fault did.
+"""
+
+import os
+import statistics
+from dataclasses import dataclass
+
+from deliveries.bench.world import World
+from tests.support.platform import Place
+
+SLACK = float(os.environ.get("FAULT_SLACK", "0.1"))
+"""Added to what the table allows, for what still differs between two runs of the same on a busy machine."""
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Comparison:
+    alone: float
+    """Deliveries a second, the median."""
+    beside: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.alone:.0f}/s without, {self.beside:.0f}/s with it, ratio {self.ratio:.2f}"
+
+
+def compare(quiet: Place, quiet_world: World, faulty: Place, faulty_world: World) -> Comparison:
+    pairs = [
+        (quiet.deliveries_per_second(quiet_world), faulty.deliveries_per_second(faulty_world))
+        for _ in range(ROUNDS)
+    ]
+    return Comparison(
+        alone=statistics.median(alone for alone, _ in pairs),
+        beside=statistics.median(beside for _, beside in pairs),
+        ratio=statistics.median(beside / alone for alone, beside in pairs),
+    )
