@@ -97,6 +97,11 @@ def header_changes(wanted: dict[str, str], endpoint: Endpoint | None) -> dict[st
 # --- the form ---------------------------------------------------------------------------------------------------------
 
 
+def as_they_are(values: Sequence[str]) -> list[tuple[str, str]]:
+    """Names of formats and methods are the same in every language."""
+    return [(value, value) for value in values]
+
+
 class PatternsField(forms.Field):
     """Ticked patterns, as a list of texts."""
 
@@ -138,10 +143,10 @@ class EndpointForm(forms.Form):
         required=False,
         help_text=gettext_lazy("Only events that carry one of them. Empty: all events."),
     )
-    method = forms.ChoiceField(label=gettext_lazy("Method"), choices=Endpoint.Method.choices)
-    format = forms.ChoiceField(label=gettext_lazy("Format"), choices=Endpoint.Format.choices)
+    method = forms.ChoiceField(label=gettext_lazy("Method"), choices=as_they_are(validation.METHODS))
+    format = forms.ChoiceField(label=gettext_lazy("Format"), choices=as_they_are(validation.FORMATS))
     signature_scheme = forms.ChoiceField(
-        label=gettext_lazy("Signature"), choices=Endpoint.SignatureScheme.choices
+        label=gettext_lazy("Signature"), choices=as_they_are(validation.SIGNATURE_SCHEMES)
     )
     success_statuses = forms.CharField(
         label=gettext_lazy("Success statuses"),
