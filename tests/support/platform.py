@@ -27,6 +27,7 @@ from deliveries.bench.publisher import Plan
 from deliveries.bench.world import World, make_world
 from tenants import ids
 from tests.support.receiver import CountingReceiver
+from webhooks_platform.celery import app
 from webhooks_platform.embedded import Servers, temporary_servers
 from webhooks_platform.embedded.servers import free_port
 
@@ -218,6 +219,8 @@ class Place:
         return [*command, "--without-heartbeat", "-Q", queue, "-n", f"{name}@faults", "-c", str(processes)]
 
     def _begin(self, name: str, command: list[str], **environment: str) -> None:
+        if name in self.services:
+            self.stop(name)
         log = self.folder / f"{name}.log"
         if log.exists():
             log.rename(log.with_suffix(f".{time.monotonic_ns()}.log"))
@@ -300,6 +303,11 @@ class Place:
         while any_open(pid):
             assert time.monotonic() < deadline, f"{pid} lives"
             time.sleep(0.02)
+
+    def nudge(self) -> None:
+        """As the platform does it: one message, for one dispatcher if not enough are alive."""
+        with app.connection_for_write(self.environment["CELERY_BROKER_URL"]) as broker:
+            app.send_task("deliveries.dispatch", queue="dispatch", connection=broker)
 
     # --- its world ----------------------------------------------------------------------------------------------------
 
