@@ -68,7 +68,7 @@ class Budget:
 class Scope:
     """What expressions see of one event."""
 
-    __slots__ = ("_context", "_measured", "budget", "channels", "data", "occurred_at", "type")
+    __slots__ = ("_contexts", "_measured", "budget", "channels", "data", "length", "occurred_at", "type")
 
     def __init__(
         self,
@@ -77,13 +77,16 @@ class Scope:
         channels: Iterable[str],
         occurred_at: datetime,
         budget: Budget | None = None,
+        length: int | None = None,
     ) -> None:
+        """`length`: bytes that the data had as JSON, if known. Small data need not be measured then."""
         self.type = type
         self.data = data
         self.channels = list(channels)
         self.occurred_at = occurred_at
         self.budget = budget or Budget()
-        self._context: Any = None
+        self.length = length
+        self._contexts: dict[_Reads, Any] = {}
         self._measured: _Size | None = None
 
     @property
@@ -93,18 +96,48 @@ class Scope:
         return self._measured
 
     @property
-    def context(self) -> Any:
-        """Converted once; evaluating against it takes a fraction of a microsecond."""
-        if self._context is None:
-            self._context = cel.Context(
-                variables={
-                    "type": self.type,
-                    "data": self.data,
-                    "channels": self.channels,
-                    "occurred_at": self.occurred_at,
-                }
+    def most(self) -> "_Size":
+        """No less than the size, and quickly known."""
+        if self.length is None:
+            return self.size
+        # A value and what parts it from the next are two bytes at least.
+        values = self.length // 2 + 1
+        return _Size(values + self.length // CHARACTERS_PER_UNIT, max(values, 10), self.length)
+
+    def context(self, reads: "_Reads") -> Any:
+        """What is read, converted once; evaluating against it takes a fraction of a microsecond."""
+        context = self._contexts.get(reads)
+        if context is None and len(self._contexts) >= MOST_CONTEXTS:
+            # Many expressions that each read something else: from here on, all share everything.
+            reads = EVERYTHING
+            context = self._contexts.get(reads)
+        if context is None:
+            context = self._contexts[reads] = self._converted(reads)
+        return context
+
+    def _converted(self, reads: "_Reads") -> Any:
+        variables: dict[str, Any] = {
+            "type": self.type,
+            "channels": self.channels,
+            "occurred_at": self.occurred_at,
+        }
+        variables = {name: value for name, value in variables.items() if name in reads.variables}
+        if "data" in reads.variables:
+            is_whole = reads.members is None or not isinstance(self.data, dict)
+            variables["data"] = (
+                self.data
+                if is_whole
+                else {name: self.data[name] for name in reads.members or () if name in self.data}
             )
-        return self._context
+        return cel.Context(variables=variables)
+
+
+class _Reads(NamedTuple):
+    """What an expression can see of an event: converting the rest would be most of the work."""
+
+    variables: frozenset[str]
+    members: frozenset[str] | None
+    """Of `data`, by name; None: any."""
 
 
 class _Size(NamedTuple):
@@ -147,6 +180,10 @@ _TOKEN = re.compile(
 )
 
 VARIABLES: Final = frozenset({"type", "data", "channels", "occurred_at"})
+EVERYTHING: Final = _Reads(VARIABLES, None)
+MOST_CONTEXTS: Final = 4
+"""Converted from one event for expressions that read different members of its data."""
+
 _WORDS: Final = frozenset({"true", "false", "null", "in"})
 _LOOPS: Final = frozenset({"map", "filter", "all", "exists", "exists_one"})
 _COLLECTING: Final = frozenset({"map", "filter"})
@@ -291,6 +328,22 @@ def _reckon(tokens: list[_Token]) -> _Cost:
     )
 
 
+def _reads_of(tokens: list[_Token]) -> _Reads:
+    """`data.amount` reads one member; `data` in any other place may read all."""
+    variables = {token.text for token in tokens if token.kind == "name" and token.text in VARIABLES}
+    members: set[str] = set()
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1].text if index else ""
+        if token.kind != "name" or token.text != "data" or before == ".":
+            continue
+        after = tokens[index + 1 : index + 4]
+        is_member = len(after) > 1 and after[0].text == "." and after[1].kind == "name"
+        if not is_member or (len(after) > 2 and after[2].text == "("):
+            return _Reads(frozenset(variables), None)
+        members.add(after[1].text)
+    return _Reads(frozenset(variables), frozenset(members))
+
+
 def _check_nesting(brackets: list[str | None]) -> None:
     if len(brackets) > MAX_BRACKETS:
         raise InvalidExpression(f"Brackets may stand at most {MAX_BRACKETS} deep inside each other.")
@@ -326,16 +379,19 @@ def _pattern_units(argument: list[_Token]) -> int:
 class _Program:
     program: Any
     cost: _Cost
+    reads: _Reads
 
     def run(self, scope: Scope) -> Any:
         """Raises _Refused."""
         try:
-            units = self.cost.units(scope.size)
+            units = self.cost.units(scope.most)
+            if units > EVALUATION_UNITS:
+                units = self.cost.units(scope.size)
             if units > EVALUATION_UNITS:
                 raise _Refused("it would take too long on data of this size")
             if scope.budget.left <= 0:
                 raise _Refused("the expressions for this event take too long together")
-            context = scope.context
+            context = scope.context(self.reads)
             began_ns = time.perf_counter_ns()
             try:
                 return self.program.execute(context)
@@ -371,12 +427,13 @@ def _compile(text: str) -> _Program:
         raise InvalidExpression(f"An expression may have at most {MAX_EXPRESSION_BYTES} bytes.")
     if "\x00" in text:
         raise InvalidExpression("An expression cannot contain NUL.")
-    cost = _reckon(_tokens(text))
+    tokens = _tokens(text)
+    cost = _reckon(tokens)
     try:
         program = cel.compile(text)
     except ValueError as error:
         raise InvalidExpression(_parser_says(str(error))) from None
-    return _Program(program, cost)
+    return _Program(program, cost, _reads_of(tokens))
 
 
 def _parser_says(message: str) -> str:

@@ -111,6 +111,7 @@ def fan_out(
                     data=msgspec.json.decode(data),
                     channels=channels or [],
                     occurred_at=occurred_at,
+                    length=len(data),
                 )
             if route.filter is not None and scope is not None and not route.filter.matches(scope):
                 continue

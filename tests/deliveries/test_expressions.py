@@ -1,5 +1,6 @@
 """Filters and transformations: what they mean, what they never do, what they may cost."""
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from deliveries.expressions import (
+    MOST_CONTEXTS,
     Budget,
     InvalidExpression,
     Scope,
@@ -199,3 +201,53 @@ def test_expressions_of_one_event_share_a_budget() -> None:
 
 def test_a_number_beyond_doubles_lets_nothing_through() -> None:
     assert compile_filter("true || data.n > 1").matches(scope({"n": 10**350})) is False
+
+
+# --- converting only what is read -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "members"),
+    [
+        ("data.amount > 100", {"data"}, {"amount"}),
+        ("data . amount > 100 && type == 'order.created'", {"data", "type"}, {"amount"}),
+        ("has(data.amount) && !has(data.other)", {"data"}, {"amount", "other"}),
+        ("data.items[0].sku == 'a' && data.items.size() == 2", {"data"}, {"items"}),
+        ("[1].exists(x, data.amount > x)", {"data"}, {"amount"}),
+        ("channels.exists(each, each == 'eu')", {"channels"}, set()),
+        ("data.data.type == 'a'", {"data", "type"}, {"data"}),
+        ("data['amount'] > 100", {"data"}, None),
+        ("size(data) == 3", {"data"}, None),
+        ("data.size() == 3", {"data"}, None),
+        ("'amount' in data", {"data"}, None),
+        ("data == data && data.amount > 1", {"data"}, None),
+    ],
+)
+def test_only_what_an_expression_reads_is_converted(
+    text: str, variables: set[str], members: set[str] | None
+) -> None:
+    reads = compile_filter(text).program.reads
+
+    assert reads.variables == variables
+    assert reads.members == members
+
+
+def test_many_different_filters_share_one_conversion() -> None:
+    wide = {f"m{number}": number for number in range(20)}
+    event = scope(wide)
+
+    verdicts = [compile_filter(f"data.m{number} == {number}").matches(event) for number in range(20)]
+
+    assert verdicts == [True] * 20
+    assert len(event._contexts) == MOST_CONTEXTS + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["data.a.exists(x, x == 1)", "data.a.map(x, x + 1) == [2]", "size(data.a) == 1"]
+)
+def test_a_known_length_changes_no_verdict(text: str) -> None:
+    for data, is_match in (({"a": [1]}, True), ({"a": [1, 2, "x" * 3000]}, False)):
+        length = len(json.dumps(data))
+        is_found = compile_filter(text).matches(scope(data))
+        assert compile_filter(text).matches(scope(data, length=length)) is is_found
+        assert is_found is (is_match or "exists" in text)
