@@ -175,7 +175,7 @@ class Schema(AutoSchema):
         return schema
 
     def _get_request_body(self, direction: Any = "request") -> Any:
-        body = super()._get_request_body(direction)
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call] # has no types
         if body and any("required" in media["schema"] for media in body["content"].values()):
             # drf-spectacular knows it of serializers alone.
             body["required"] = True
