@@ -61,7 +61,9 @@ def provide_secrets() -> None:
     try:
         secrets = load_secrets(VAR)
     except (EmbeddedError, OSError) as error:
-        sys.exit(f"{error}\nSet SECRET_KEY and WEBHOOKS_ENCRYPTION_KEYS, or run this as the user who first ran it here.")
+        sys.exit(
+            f"{error}\nSet SECRET_KEY and WEBHOOKS_ENCRYPTION_KEYS, or run this as the user who first ran it here."
+        )
     for name in ("SECRET_KEY", "WEBHOOKS_ENCRYPTION_KEYS"):
         os.environ.setdefault(name, secrets[name])
 

@@ -80,9 +80,7 @@ class ProblemsBelowApi:
         if not is_api(request.path_info):
             return self.get_response(request)
         if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-            # WSGI has no end of such a body; it would be taken for empty.
-            problem = problems.Problem(411, "length_required", "Length required", "Send a Content-Length.")
-            return problem_response(request, problem)
+            _read_chunked(request)
         response = self.get_response(request)
         if response.status_code >= 400 and "json" not in response.get("Content-Type", ""):
             return problem_response(request, _problem_of_page(response))
@@ -90,6 +88,16 @@ class ProblemsBelowApi:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         return api_errors.respond(request, error) if is_api(request.path_info) else None
+
+
+def _read_chunked(request: HttpRequest) -> None:
+    """A body without a length, which Django takes for empty. The server puts its chunks together and marks its end.
+
+    Of one that is too large, so much is read that it still is: the view says so, after it has looked at the key.
+    """
+    body = request.META["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    request._body = body  # noqa: SLF001 - where Django keeps what was read
 
 
 def is_api(path: str) -> bool:

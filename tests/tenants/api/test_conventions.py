@@ -1,10 +1,12 @@
 """What holds for every request: ids, errors, bodies, parameters, methods, headers."""
 
+import io
 import json
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.test import Client, RequestFactory
 
 from tests.support.api import Api, error_codes, make_tenant, new_slug, operator_api, tenant_api
 
@@ -133,11 +135,33 @@ def test_the_content_type_may_name_its_charset() -> None:
     assert response.status_code == 201
 
 
-def test_a_body_without_a_length_is_refused_instead_of_taken_for_empty() -> None:
-    # WSGI gives the application no end of a chunked body, and Django takes it for an empty one.
-    response = Client(headers={"Transfer-Encoding": "chunked"}).generic("POST", "/api/v1/tenants")
+def send_chunked(api: Api, path: str, body: bytes) -> Any:
+    """As a server passes it on that has put the chunks together: there is a body, and no length of it."""
+    request = RequestFactory(
+        headers={"Transfer-Encoding": "chunked", "Authorization": f"Bearer {api.key}"}
+    ).post(f"/api/v1{path}", body, content_type="application/json")
+    environ = request.environ | {"wsgi.input": io.BytesIO(body)}
+    environ.pop("CONTENT_LENGTH", None)
+    return WSGIHandler().get_response(WSGIRequest(environ))
 
-    assert code(response) == (411, "length_required")
+
+def test_a_body_in_chunks_is_a_body() -> None:
+    slug = new_slug()
+
+    made = send_chunked(operator_api(), "/tenants", json.dumps({"slug": slug}).encode())
+    empty = send_chunked(operator_api(), "/tenants", b"")
+
+    assert (made.status_code, json.loads(made.content)["slug"]) == (201, slug)
+    assert error_codes(empty) == [("slug", "required")]
+
+
+def test_too_many_chunks_are_refused_after_the_key_was_looked_at() -> None:
+    too_many = b" " * (8 * 1024 * 1024 + 2000)
+    path = f"/tenants/{make_tenant().slug}/events/batch"
+
+    assert code(send_chunked(operator_api(), path, too_many)) == (413, "too_large")
+    assert code(send_chunked(operator_api(), "/tenants", too_many)) == (413, "too_large")
+    assert code(send_chunked(Api("whk_nobody"), path, too_many)) == (401, "unauthenticated")
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
