@@ -400,6 +400,8 @@ class _LastUsed:
             self._wanted.clear()
             with self._lock:
                 waiting, self._waiting = self._waiting, {}
+            if not waiting:
+                continue
             try:
                 write_last_used(waiting.items())
             except Exception:  # the loop of a thread: whatever it is must not end it

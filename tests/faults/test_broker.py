@@ -1,7 +1,10 @@
 """The broker carries hints. Emptied, stopped, restarted or hanging, it costs no event, and no publisher any time."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import redis
@@ -19,49 +22,67 @@ SECONDS = 4.0
 RATE = 150
 
 
-def emptied(place: Place) -> None:
-    with redis.Redis.from_url(place.servers.valkey.url) as broker:
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            broker.flushall()
-            time.sleep(0.01)
+@contextmanager
+def repeatedly(action: Callable[[], object], every_seconds: float) -> Iterator[None]:
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(every_seconds):
+            action()
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(go_on)
+        try:
+            yield
+        finally:
+            over.set()
+            running.result()
 
 
-def stopped(place: Place) -> None:
+@contextmanager
+def emptied(place: Place) -> Iterator[None]:
+    with redis.Redis.from_url(place.servers.valkey.url) as broker, repeatedly(broker.flushall, 0.01):
+        yield
+
+
+@contextmanager
+def stopped(place: Place) -> Iterator[None]:
     place.servers.valkey.stop()
-    time.sleep(SECONDS)
+    yield
     place.servers.valkey.start()
 
 
-def restarted(place: Place) -> None:
-    for _ in range(3):
-        place.servers.valkey.restart()
-        time.sleep(SECONDS / 3)
+@contextmanager
+def restarted(place: Place) -> Iterator[None]:
+    with repeatedly(place.servers.valkey.restart, SECONDS / 4):
+        yield
 
 
-def hanging(place: Place) -> None:
+@contextmanager
+def hanging(place: Place) -> Iterator[None]:
     place.servers.valkey.pause()
-    time.sleep(SECONDS)
+    yield
     place.servers.valkey.resume()
 
 
-def publish_meanwhile(place: Place, world: World, fault: Callable[[Place], None]) -> tuple[Replies, float]:
+Fault = Callable[[Place], AbstractContextManager[None]]
+
+
+def publish_meanwhile(place: Place, world: World, fault: Fault) -> tuple[Replies, float]:
     """What publishers were told during the fault, and the slowest hundredth in as long without it, in ms."""
     with Publishers(place.port, world.targets, rate=RATE):
         time.sleep(1)  # the first ones make connections and read settings
     with Publishers(place.port, world.targets, rate=RATE) as publishers:
         time.sleep(SECONDS)
     usual = publishers.replies.p99_ms()
-    with Publishers(place.port, world.targets, rate=RATE) as faulty:
-        fault(place)
+    with Publishers(place.port, world.targets, rate=RATE) as faulty, fault(place):
+        time.sleep(SECONDS)
     return faulty.replies, usual
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", [emptied, stopped, restarted, hanging])
-def test_publishers_and_a_running_dispatcher_do_not_notice(
-    place: Place, fault: Callable[[Place], None]
-) -> None:
+def test_publishers_and_a_running_dispatcher_do_not_notice(place: Place, fault: Fault) -> None:
     world = place.make_world("a", 20)
     place.start()
 
@@ -82,7 +103,7 @@ def test_publishers_and_a_running_dispatcher_do_not_notice(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", [emptied, stopped, hanging])
-def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Callable[[Place], None]) -> None:
+def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fault) -> None:
     # Nobody delivers while the broker is in trouble, and every nudge is lost.
     world = place.make_world("a", 20)
     place.begin_web()
@@ -91,8 +112,8 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Cal
         place.begin_dispatch()
     place.wait_until_ready()
 
-    with Publishers(place.port, world.targets, rate=RATE) as publishers:
-        fault(place)
+    with fault(place), Publishers(place.port, world.targets, rate=RATE) as publishers:
+        time.sleep(SECONDS)
     replies = publishers.replies
     if fault is emptied:
         place.begin_dispatch()

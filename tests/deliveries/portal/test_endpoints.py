@@ -63,7 +63,9 @@ def test_the_form_offers_the_catalogue_with_descriptions_and_wildcards() -> None
         for part in page.split('name="event_types"')[1:]
         for part in [part.split('value="')[1]]
     ]
-    assert offered == ["*", "order.*", "order.created", "ping"]
+    # Tests of the shared catalogue may have left more, which are offered as well.
+    own = [name for name in offered if name in {"*", "order.*", "order.created", "ping", "old.*", "old.type"}]
+    assert own == ["*", "order.*", "order.created", "ping"]
     assert "Somebody &lt;b&gt;bought&lt;/b&gt;" in page
 
 
