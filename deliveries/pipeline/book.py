@@ -26,7 +26,7 @@ MAX_LANES = 4_096
 MAX_LOAD = 512
 """Deliveries loaded of one lane at a time, at most."""
 
-PAYLOAD_BYTES = 32 * 1024 * 1024
+PAYLOAD_BYTES = 24 * 1024 * 1024
 """Payloads in memory at once."""
 
 LANE_PAYLOAD_BYTES = 1024 * 1024
@@ -151,6 +151,8 @@ class HeldLane:
     """Waits for its next token, in `Book.paced`."""
 
     loaded_at: float = 0.0
+    looked_at: float = 0.0
+    """When it was last looked for new work on it beside results that wait."""
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
 

@@ -82,19 +82,22 @@ MOST_A_BATCH = 512
 BATCH_SECONDS = 0.01
 """How long a result waits for others."""
 
-MOST_UNRECORDED = 4_096
+MOST_UNRECORDED = 3_072
 """Results in memory. Beyond it nothing is sent until the database has caught up."""
 
-MOST_UNRECORDED_BYTES = 24 * 1024 * 1024
+MOST_UNRECORDED_BYTES = 16 * 1024 * 1024
 
 LANES_A_ROUND = 512
 """Lanes taken at a time, at most."""
 
-FEWEST_LANES_A_ROUND = 32
+FEWEST_LANES_A_ROUND = 16
 
 ROUND_SECONDS = 0.015
 """How long a round should take. Whoever comes meanwhile waits for its end: of lanes, only so many are taken and given
 back at a time that it keeps to that."""
+
+LOOK_AGAIN_SECONDS = 0.02
+"""Between looks for new work on a lane that has sent all it had and waits behind a busy tenant's results."""
 
 CHECK_SECONDS = 2.0
 """Between looks at what people changed about the lanes that are held. Five are promised."""
@@ -116,6 +119,8 @@ Connection = psycopg.Connection[Row]
 
 
 class Ending(StrEnum):
+    ENOUGH = "enough"
+    """There are as many as wanted: this one never began."""
     DRY = "dry"
     HANDED_OVER = "handed over"
     DRAINED = "drained"
@@ -131,6 +136,8 @@ class Need(Enum):
     """It waits for slow answers: empty its `ready_at`, so that wakes can be seen, and look once more."""
     WAKE = 4
     """It was cleared: see whether it was woken since."""
+    LATER = 5
+    """Nothing yet: think of it again at the next round."""
 
 
 class Dispatcher:
@@ -144,6 +151,7 @@ class Dispatcher:
         on_gone: Callable[[UUID], None],
         user_agent: str,
         stop_fd: int | None = None,
+        at_most: int = 1_000,
         dry_seconds: float = DRY_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
@@ -153,6 +161,8 @@ class Dispatcher:
         self.on_gone = on_gone
         self.user_agent_line = f"user-agent: {user_agent}"
         self.stop_fd = stop_fd
+        self.at_most = at_most
+        """Dispatchers alive at a time, this one among them."""
         self.dry_seconds = dry_seconds
         self.drain_seconds = drain_seconds
         self.book = Book(capacity=self.capacity)
@@ -187,12 +197,16 @@ class Dispatcher:
 
     def run(self) -> Ending:
         """Until there is nothing to do, it is time to hand over, or someone says stop."""
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.heart = Heart(me=self.me, process=f"{socket.gethostname()}:{os.getpid()}")
+        self.heart = Heart(me=self.me, process=f"{socket.gethostname()}:{os.getpid()}", at_most=self.at_most)
+        if not self.heart.is_registered:
+            self.heart.sign_off()
+            self.transport.close()
+            return Ending.ENOUGH
         if abs(self.heart.clock_offset) > MOST_CLOCK_OFFSET:
             self.heart.sign_off()
             raise ClockOff(self.heart.clock_offset)
         self.heart.start()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.lanes_clerk = Clerk("lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5)
         self.records_clerk = Clerk("records", wake_fd=self.wake_fd, statement_timeout_seconds=10)
         self.transport.watch(self.wake_fd)
@@ -315,7 +329,8 @@ class Dispatcher:
         """Transfers older than a second count against their half of the slots."""
         before = time.monotonic() - SLOW_SECONDS
         flights = self.flights
-        while flights and flights[0].started < before:
+        # Those that are over leave at once, and their payloads with them.
+        while flights and (flights[0].is_over or flights[0].started < before):
             flight = flights.popleft()
             if not flight.is_over:
                 flight.is_slow = True
@@ -440,6 +455,8 @@ class Dispatcher:
         )
         if not is_due:
             return
+        if len(self.results) > MOST_A_BATCH:
+            self._let_small_tenants_ahead()
         batch, batch_lanes, gone = self.results[:MOST_A_BATCH], self.result_lanes[:MOST_A_BATCH], self.gone
         self.results, self.result_lanes, self.gone = (
             self.results[MOST_A_BATCH:],
@@ -472,6 +489,15 @@ class Dispatcher:
 
         self.records_clerk.give(job, recorded)
 
+    def _let_small_tenants_ahead(self) -> None:
+        """Half of the next batch is what waits longest; the other half is those with the fewest lanes."""
+        half = MOST_A_BATCH // 2
+        later = sorted(
+            zip(self.results[half:], self.result_lanes[half:], strict=True), key=lambda it: it[1].share.lanes
+        )
+        self.results[half:] = [result for result, _ in later]
+        self.result_lanes[half:] = [lane for _, lane in later]
+
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def _next_round(self) -> None:
@@ -488,6 +514,7 @@ class Dispatcher:
         loading: list[HeldLane] = []
         clearing: list[HeldLane] = []
         waiting: list[bytes] = []
+        later: list[HeldLane] = []
         for lane in list(book.lanes.values() if is_patrol else self.attention):
             match self._need_of(lane, now):
                 case Need.RELEASE:
@@ -498,9 +525,12 @@ class Dispatcher:
                     clearing.append(lane)
                 case Need.WAKE:
                     waiting.append(lane.endpoint_id)
+                case Need.LATER:
+                    later.append(lane)
                 case Need.NOTHING:
                     pass
         self.attention.clear()
+        self.attention.update(later)
         self.attention.update(book.held_back)
         book.held_back.clear()
         if len(releasing) > self.lanes_a_round:
@@ -570,6 +600,13 @@ class Dispatcher:
         if lane.in_air and not lane.queue and lane.slow:
             lane.cleared_at = now
             return Need.CLEAR
+        if self.others_wait and not lane.queue and lane.share.lanes * 8 < len(self.book.lanes):
+            # A small tenant's lane, kept here by results that wait behind a busy one's: what was published to it
+            # meanwhile shall not wait for them as well.
+            if now - lane.looked_at < LOOK_AGAIN_SECONDS:
+                return Need.LATER
+            lane.looked_at, lane.cursor_since = now, 0.0
+            return Need.LOAD
         return Need.NOTHING
 
     def _wanted(self, loading: list[HeldLane], now: float) -> list[lanes.Wanted]:

@@ -28,7 +28,7 @@ class ClockOff(RuntimeError):
 class Heart(threading.Thread):
     """Renews the lease. `deadline` is on CLOCK_BOOTTIME, counted from before the renewal was sent."""
 
-    def __init__(self, *, me: UUID, process: str) -> None:
+    def __init__(self, *, me: UUID, process: str, at_most: int = 1_000) -> None:
         super().__init__(name="heart", daemon=True)
         self.me = me
         self.process = process
@@ -43,9 +43,10 @@ class Heart(threading.Thread):
         self._ended = threading.Event()
         self._connection: Connection | None = None
         before = boottime()
-        lanes.register(self._connected(), me=me, process=process)
+        self.is_registered = lanes.register(self._connected(), me=me, process=process, at_most=at_most)
         self.deadline = before + lanes.DEADLINE_SECONDS
-        self.beat()
+        if self.is_registered:
+            self.beat()
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -30,12 +30,29 @@ Connection = psycopg.Connection[Row]
 # --- the dispatcher's own row -----------------------------------------------------------------------------------------
 
 
-def register(connection: Connection, *, me: UUID, process: str) -> None:
-    connection.execute(
-        "INSERT INTO deliveries_dispatcher (id, alive_until, started_at, process, has_room, is_draining, deliveries_done)"
-        " VALUES (%s, now() + make_interval(secs => %s), now(), %s, true, false, 0)",
-        [me, ALIVE_SECONDS, process],
-    )
+REGISTERING = 0x5748_4449
+"""Advisory lock of those that begin: two nudges at once must not both find a place free."""
+
+ARE_ALIVE = f"""
+SELECT count(*) FROM deliveries_dispatcher
+WHERE alive_until > now() + interval '{ALIVE_SECONDS - 2 * RENEW_SECONDS} seconds' AND NOT is_draining
+"""
+"""How many there are that are not about to end. One killed lately counts until its renewal is overdue."""
+
+
+def register(connection: Connection, *, me: UUID, process: str, at_most: int = 1_000) -> bool:
+    """Whether there was a place: no more than `at_most` are alive at a time."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTERING])
+        return bool(
+            connection.execute(
+                "INSERT INTO deliveries_dispatcher"
+                " (id, alive_until, started_at, process, has_room, is_draining, deliveries_done)"
+                " SELECT %s, now() + make_interval(secs => %s), now(), %s, true, false, 0"
+                f" WHERE ({ARE_ALIVE}) < %s",
+                [me, ALIVE_SECONDS, process, at_most],
+            ).rowcount
+        )
 
 
 def renew(

@@ -28,13 +28,9 @@ LONGEST_PENDING = timedelta(days=30)
 
 
 def enough_dispatchers(wanted: int) -> bool:
-    """Whether as many as wanted are alive and not about to end. One killed lately counts until its renewal is overdue."""
+    """Whether as many as wanted are alive and not about to end."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM deliveries_dispatcher"
-            " WHERE alive_until > now() + make_interval(secs => %s) AND NOT is_draining",
-            [lanes.ALIVE_SECONDS - 2 * lanes.RENEW_SECONDS],
-        )
+        cursor.execute(lanes.ARE_ALIVE)
         row = cursor.fetchone()
     return bool(row and row[0] >= wanted)
 
