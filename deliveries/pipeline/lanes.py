@@ -36,7 +36,7 @@ REGISTERING = 0x5748_4449
 ARE_ALIVE = f"""
 SELECT count(*) FROM deliveries_dispatcher
 WHERE alive_until > now() + interval '{ALIVE_SECONDS - 2 * RENEW_SECONDS} seconds' AND NOT is_draining
-"""
+"""  # noqa: S608 - numbers of ours
 """How many there are that are not about to end. One killed lately counts until its renewal is overdue."""
 
 
