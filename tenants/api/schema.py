@@ -33,6 +33,7 @@ PATH_PARAMETERS: dict[str, tuple[str, AnySchema, str]] = {
     "tenant": ("The tenant's id or slug.", {"type": "string"}, "acme"),
     "key": ("The key's id.", {"type": "string"}, "key_01h455vb4pex5vsknk084sn02q"),
     "name": ("The event type's name.", {"type": "string"}, "order.created"),
+    "pack": ("The pack's name.", {"type": "string"}, "messaging"),
     "link": ("The link's id.", {"type": "string"}, "lnk_01h455vb4pex5vsknk084sn02q"),
     "endpoint": ("The endpoint's id or uid.", {"type": "string"}, "ep_01h455vb4pex5vsknk084sn02q"),
     "subscription": ("The subscription's id.", {"type": "string"}, "sub_01h455vb4pex5vsknk084sn02q"),

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tenants.api import catalogue, event_types
+from tenants.api import catalogue, event_types, packs
 from tenants.api.api_keys import ApiKeysView, ApiKeyView
 from tenants.api.portal_links import PortalLinksView, PortalLinkView
 from tenants.api.tenants import TenantsView, TenantView
@@ -24,6 +24,9 @@ urlpatterns = [
     path("tenants/<str:tenant>/event-types/<str:name>/archive", event_types.ArchiveView.as_view()),
     path("tenants/<str:tenant>/event-types/<str:name>/unarchive", event_types.UnarchiveView.as_view()),
     path("tenants/<str:tenant>/event-types/<str:name>/compare", event_types.CompareView.as_view()),
+    path("tenants/<str:tenant>/packs", packs.PacksView.as_view()),
+    path("tenants/<str:tenant>/packs/<str:pack>", packs.PackView.as_view()),
+    path("tenants/<str:tenant>/packs/<str:pack>/install", packs.InstallPackView.as_view()),
     path("event-types", event_types.SharedEventTypesView.as_view()),
     path("event-types/openapi.json", catalogue.SharedExportView.as_view()),
     path("event-types/import", catalogue.SharedImportView.as_view()),
@@ -31,4 +34,7 @@ urlpatterns = [
     path("event-types/<str:name>/archive", event_types.SharedArchiveView.as_view()),
     path("event-types/<str:name>/unarchive", event_types.SharedUnarchiveView.as_view()),
     path("event-types/<str:name>/compare", event_types.SharedCompareView.as_view()),
+    path("packs", packs.SharedPacksView.as_view()),
+    path("packs/<str:pack>", packs.SharedPackView.as_view()),
+    path("packs/<str:pack>/install", packs.SharedInstallPackView.as_view()),
 ]

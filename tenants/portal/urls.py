@@ -1,8 +1,8 @@
-"""`/portal/…`: getting in. What is below a tenant stands in `deliveries/portal/urls.py`."""
+"""`/portal/…`: getting in, and a tenant's catalogue. What is sent stands in `deliveries/portal/urls.py`."""
 
 from django.urls import path, register_converter
 
-from tenants.portal import sessions
+from tenants.portal import packs, sessions
 
 
 class TokenConverter:
@@ -24,4 +24,7 @@ urlpatterns = [
     path("sign-in", sessions.sign_in, name="portal-sign-in"),
     path("sign-out", sessions.sign_out, name="portal-sign-out"),
     path("enter/<portal_token:token>", sessions.enter, name="portal-enter"),
+    path("<str:tenant>/catalogue/packs", packs.listing, name="portal-packs"),
+    path("<str:tenant>/catalogue/packs/<str:pack>", packs.detail, name="portal-pack"),
+    path("<str:tenant>/catalogue/packs/<str:pack>/install", packs.install, name="portal-pack-install"),
 ]

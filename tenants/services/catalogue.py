@@ -1,5 +1,6 @@
 """A whole catalogue at once: out as an OpenAPI document, and in from one, completely or not at all."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,10 @@ class Imported:
     unchanged: list[str] = field(default_factory=list)
     changes: list[TypeChange] = field(default_factory=list)
 
+    @property
+    def breaks_consumers(self) -> bool:
+        return any(change.breaks_consumers for change in self.changes)
+
 
 def export_catalogue(*, tenant: Tenant | None) -> dict[str, Any]:
     """Everything that the owner sees, by name. Archived types are marked as deprecated."""
@@ -49,6 +54,21 @@ def export_catalogue(*, tenant: Tenant | None) -> dict[str, Any]:
 def import_catalogue(*, actor: Actor, tenant: Tenant | None, document: Any, is_dry_run: bool) -> Imported:
     """Make and change types as the document describes them; others stay. Raises InvalidContent: then nothing changed."""
     described = openapi_catalogue.read_document(document)
+    return take_over(
+        actor=actor, tenant=tenant, described=described, action="catalogue.imported", is_dry_run=is_dry_run
+    )
+
+
+def take_over(
+    *,
+    actor: Actor,
+    tenant: Tenant | None,
+    described: Sequence[Described],
+    action: str,
+    target: str = "",
+    is_dry_run: bool,
+) -> Imported:
+    """Make and change types as described, all or none. Raises InvalidContent. What changes nothing leaves no trace."""
     with transaction.atomic():
         if not is_dry_run:
             # First, so that no other change comes between looking and writing.
@@ -56,25 +76,37 @@ def import_catalogue(*, actor: Actor, tenant: Tenant | None, document: Any, is_d
                 raise_shared_version()
             else:
                 raise_settings_version(tenant.id)
-        existing = {
-            each.name: each
-            for each in event_types.catalogue_of(tenant).filter(name__in=[each.name for each in described])
-        }
-        imported, new, changed = _plan(tenant, described, existing)
-        if not is_dry_run:
-            EventType.objects.bulk_create(new)
-            EventType.objects.bulk_update(changed, [*event_types.CHANGEABLE, "updated_at"], batch_size=200)
-            audit.record(
-                actor=actor,
-                tenant=tenant,
-                action="catalogue.imported",
-                after={"created": imported.created, "updated": imported.updated},
-            )
+        imported, new, changed = _plan(tenant, described, existing_types(tenant, described))
+        if is_dry_run or not (new or changed):
+            transaction.set_rollback(True)
+            return imported
+        EventType.objects.bulk_create(new)
+        EventType.objects.bulk_update(changed, [*event_types.CHANGEABLE, "updated_at"], batch_size=200)
+        audit.record(
+            actor=actor,
+            tenant=tenant,
+            action=action,
+            target=target,
+            after={"created": imported.created, "updated": imported.updated},
+        )
     return imported
 
 
+def existing_types(tenant: Tenant | None, described: Iterable[Described]) -> dict[str, EventType]:
+    """Those of these names that the owner sees. One query."""
+    names = [each.name for each in described]
+    return {each.name: each for each in event_types.catalogue_of(tenant).filter(name__in=names)}
+
+
+def difference(
+    tenant: Tenant | None, described: Sequence[Described], existing: dict[str, EventType]
+) -> Imported:
+    """What `take_over` would do. Raises InvalidContent."""
+    return _plan(tenant, described, existing)[0]
+
+
 def _plan(
-    tenant: Tenant | None, described: list[Described], existing: dict[str, EventType]
+    tenant: Tenant | None, described: Sequence[Described], existing: dict[str, EventType]
 ) -> tuple[Imported, list[EventType], list[EventType]]:
     """What happens to each, the rows to make and the rows to change."""
     imported, new, changed = Imported(), [], []
