@@ -44,6 +44,7 @@ class Endpoint(TenantOwned):
         STANDARD = "standard"
         RAW = "raw"
         CLOUDEVENTS = "cloudevents"
+        CLOUDEVENTS_BINARY = "cloudevents-binary"
         XML = "xml"
         FORM = "form"
 
@@ -64,7 +65,7 @@ class Endpoint(TenantOwned):
     disabled_reason = models.CharField(max_length=8, choices=DisabledReason.choices, null=True, blank=True)
     channels = ArrayField(models.CharField(max_length=128), null=True, blank=True)
     method = models.CharField(max_length=4, choices=Method.choices, default=Method.POST)
-    format = models.CharField(max_length=12, choices=Format.choices, default=Format.STANDARD)
+    format = models.CharField(max_length=20, choices=Format.choices, default=Format.STANDARD)
     headers = models.JSONField(default=dict, blank=True)
     """The readable ones, by name."""
     sensitive_headers = ArrayField(models.CharField(max_length=128), default=list, blank=True)
@@ -73,6 +74,10 @@ class Endpoint(TenantOwned):
     signature_scheme = models.CharField(
         max_length=12, choices=SignatureScheme.choices, default=SignatureScheme.HMAC_SHA256
     )
+    signature_template = models.JSONField(null=True, blank=True)
+    """How the signature of another scheme is made, beside ours; as `pipeline/signature_template.py` reads it."""
+    template_secret_encrypted = models.BinaryField(null=True, editable=False)
+    """The template's own secret. Empty: it signs with the endpoint's."""
     success_statuses = ArrayField(models.CharField(max_length=3), default=default_success_statuses)
     timeout_seconds = models.PositiveSmallIntegerField(default=15)
     rate_limit = models.FloatField(null=True, blank=True)

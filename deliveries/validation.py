@@ -212,7 +212,7 @@ def ordering_key(value: object) -> str:
 # --- settings of an endpoint ------------------------------------------------------------------------------------------
 
 METHODS = ("POST", "PUT", "GET")
-FORMATS = ("standard", "raw", "cloudevents", "xml", "form")
+FORMATS = ("standard", "raw", "cloudevents", "cloudevents-binary", "xml", "form")
 SIGNATURE_SCHEMES = ("hmac-sha256", "ed25519")
 ORDERINGS = ("none", "fifo")
 

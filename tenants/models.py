@@ -86,6 +86,8 @@ class Tenant(models.Model):
         max_length=8, choices=SchemaValidation.choices, default=SchemaValidation.ENFORCE
     )
     limits = models.JSONField(default=dict, blank=True)
+    weight = models.PositiveSmallIntegerField(db_default=1, default=1)
+    """Of its deliveries while tenants compete: with 3 it may have three times what another has."""
     settings_version = models.BigIntegerField(default=1)
     """Raised in the transaction of every change that fan-out can see; each event keeps the one it was fanned out by."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -100,6 +102,11 @@ class Tenant(models.Model):
                 condition=models.Q(retention_days__gte=1, retention_days__lte=365),
                 name="tenant_retention_days",
             ),
+            models.CheckConstraint(condition=models.Q(weight__gte=1, weight__lte=100), name="tenant_weight"),
+        ]
+        indexes = [
+            # Dispatchers read the few that differ, every two seconds.
+            models.Index(fields=["id"], condition=~models.Q(weight=1), name="tenant_weighted"),
         ]
 
     def __str__(self) -> str:

@@ -9,8 +9,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
+from deliveries.api import endpoint_credentials
 from deliveries.models import Endpoint
-from deliveries.services import endpoints, secrets
+from deliveries.pipeline import signature_template
+from deliveries.services import credentials, endpoints, secrets
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
@@ -73,6 +75,7 @@ EXAMPLE: dict[str, Any] = {
     "headers": {"X-Team": "a"},
     "sensitive_headers": ["Authorization"],
     "signature_scheme": "hmac-sha256",
+    "signature_template": None,
     "success_statuses": ["2xx"],
     "timeout_seconds": 15,
     "rate_limit": None,
@@ -127,6 +130,12 @@ class EndpointChange(Input):
     )
     signature_scheme = Field(
         validation.signature_scheme, {"type": "string", "enum": list(validation.SIGNATURE_SCHEMES)}
+    )
+    signature_template = Field(
+        signature_template.read,
+        endpoint_credentials.SIGNATURE_TEMPLATE,
+        help_text="A further signature, made the way of another scheme. Its `secret` is shown as `***`, which leaves it "
+        "as it is; without one it signs with the endpoint's.",
     )
     success_statuses = Field(
         validation.success_statuses,
@@ -194,6 +203,7 @@ class EndpointOut(Output):
     headers = Shown(fields.TEXTS, "The readable ones.")
     sensitive_headers = Shown(fields.list_of({"type": "string"}), "Names only.")
     signature_scheme = Shown({"type": "string", "enum": list(validation.SIGNATURE_SCHEMES)})
+    signature_template = Shown(fields.nullable(fields.ANY_OBJECT))
     success_statuses = Shown(fields.list_of({"type": "string"}))
     timeout_seconds = Shown({"type": "integer"})
     rate_limit = Shown(fields.nullable({"type": "number"}))
@@ -221,6 +231,7 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         "headers": endpoint.headers,
         "sensitive_headers": endpoint.sensitive_headers,
         "signature_scheme": endpoint.signature_scheme,
+        "signature_template": credentials.shown_template(endpoint),
         "success_statuses": endpoint.success_statuses,
         "timeout_seconds": endpoint.timeout_seconds,
         "rate_limit": endpoint.rate_limit,

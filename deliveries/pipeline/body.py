@@ -36,7 +36,7 @@ class Format(StrEnum):
     CLOUDEVENTS = "cloudevents"
     """Structured mode: everything is in the body."""
     CLOUDEVENTS_BINARY = "cloudevents-binary"
-    """Binary mode: the body is the data, the rest is in headers. The API does not offer it yet."""
+    """Binary mode: the body is the data, the rest is in headers."""
     XML = "xml"
     FORM = "form"
 

@@ -4,12 +4,13 @@ No database and no network in here, so its rules can be tested with numbers. Cal
 
 Fairness is one rule at every level: a tenant starts, loads or takes something more only while it has less of it than is
 free. One tenant alone then has at most half; n greedy tenants have 1/(n+1) each; and as much always stays free for
-whoever comes next.
+whoever comes next. A tenant's weight multiplies what it may have, and how many requests it starts in its turn.
 """
 
 import heapq
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -84,9 +85,11 @@ class PayloadRoom:
     """By tenant."""
     ahead: dict[bytes, int] = field(default_factory=dict)
     """By lane, in this round."""
+    weights: Mapping[bytes, int] = field(default_factory=dict)
+    """Of the tenants whose weight is not 1."""
 
     def is_full(self, tenant_id: bytes) -> bool:
-        return self.pinned.get(tenant_id, 0) >= self.free
+        return self.pinned.get(tenant_id, 0) >= self.free * self.weights.get(tenant_id, 1)
 
     def take(self, *, tenant_id: bytes, endpoint_id: bytes, size: int) -> bool:
         needed = memory_of(size)
@@ -104,6 +107,9 @@ class TenantShare:
     """What one tenant has of this dispatcher."""
 
     tenant_id: bytes
+    weight: int = 1
+    turns: int = 1
+    """Requests that it may start before the next tenant's turn comes."""
     lanes: int = 0
     loaded: int = 0
     in_air: int = 0
@@ -193,6 +199,8 @@ class Book:
     def __init__(self, *, capacity: int) -> None:
         self.capacity = capacity
         self.lanes: dict[bytes, HeldLane] = {}
+        self.weights: dict[bytes, int] = {}
+        """Of the tenants whose weight is not 1."""
         self.shares: dict[bytes, TenantShare] = {}
         self.turn: deque[TenantShare] = deque()
         self.paced: list[tuple[float, bytes]] = []
@@ -215,7 +223,7 @@ class Book:
     ) -> HeldLane:
         share = self.shares.get(tenant_id)
         if share is None:
-            share = self.shares[tenant_id] = TenantShare(tenant_id)
+            share = self.shares[tenant_id] = TenantShare(tenant_id, self.weights.get(tenant_id, 1))
         share.lanes += 1
         lane = HeldLane(endpoint_id, share, config, max(slots, 1.0), now)
         self.lanes[endpoint_id] = lane
@@ -229,6 +237,12 @@ class Book:
             if not share.lanes and not share.loaded and not share.in_air:
                 self.shares.pop(share.tenant_id, None)
 
+    def weigh(self, weights: dict[bytes, int]) -> None:
+        """What operators set, as it now is."""
+        self.weights = weights
+        for share in self.shares.values():
+            share.weight = weights.get(share.tenant_id, 1)
+
     def free_lanes(self) -> int:
         return MAX_LANES - len(self.lanes)
 
@@ -238,7 +252,9 @@ class Book:
         return [
             share.tenant_id
             for share in self.shares.values()
-            if share.lanes >= free_lanes or share.loaded >= free_loads or share.in_air >= free_slots
+            if share.lanes >= share.weight * free_lanes
+            or share.loaded >= share.weight * free_loads
+            or share.in_air >= share.weight * free_slots
         ]
 
     # --- loaded deliveries --------------------------------------------------------------------------------------------
@@ -296,21 +312,32 @@ class Book:
         share.sendable.append(lane)
         if not share.is_waiting:
             share.is_waiting = True
+            self._line_up(share)
+
+    def _line_up(self, share: TenantShare) -> None:
+        """At the back of the line; in front, while it may start more in this turn."""
+        if share.turns > 1:
+            share.turns -= 1
+            self.turn.appendleft(share)
+        else:
+            share.turns = share.weight
             self.turn.append(share)
 
     def next_lane(self) -> HeldLane | None:
         """The lane that may start one request now: tenants in turn, then lanes. None: nobody may."""
         for _ in range(len(self.turn)):
             share = self.turn.popleft()
-            if share.in_air >= self.capacity - self.in_air:
+            if share.in_air >= share.weight * (self.capacity - self.in_air):
                 # It has its share; others go first, and answers bring it back here.
                 self.turn.append(share)
                 continue
             lane = self._next_of(share)
-            if share.sendable:
-                self.turn.append(share)
-            else:
+            if not share.sendable:
                 share.is_waiting = False
+            elif lane is not None:
+                self._line_up(share)
+            else:
+                self.turn.append(share)
             if lane is not None:
                 return lane
         return None
@@ -423,7 +450,9 @@ class Book:
         """What may be fetched now; makes room by forgetting what nobody carries."""
         while self.unused and self.payload_bytes > PAYLOAD_BYTES // 2:
             self._forget(next(iter(self.unused)))
-        return PayloadRoom(max(0, PAYLOAD_BYTES - self.payload_bytes), dict(self.pinned))
+        return PayloadRoom(
+            max(0, PAYLOAD_BYTES - self.payload_bytes), dict(self.pinned), weights=self.weights
+        )
 
     def unpin_stale(self, *, before: float) -> None:
         """Payloads whose lane was lost before they were sent."""

@@ -617,7 +617,8 @@ class Dispatcher:
             if lane.cleared_at == now or now - lane.cursor_since > CURSOR_SECONDS:
                 # From the beginning: what committed late stands before the cursor.
                 lane.after_due, lane.after_id, lane.cursor_since = BEGINNING, NO_ID, now
-            share = max(1, (free - lane.share.loaded) // max(1, len(loading)))
+            own = min(free, lane.share.weight * free - lane.share.loaded)
+            share = max(1, own // max(1, len(loading)))
             wanted.append(lanes.Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
         return wanted
 
@@ -685,6 +686,7 @@ class Dispatcher:
                 held.cursor_since = 0.0
                 self.attention.add(held)
         if plan.checked is not None:
+            book.weigh(plan.weights)
             self._checked(plan.checked)
         if plan.ended_meanwhile:
             for lane in book.lanes.values():

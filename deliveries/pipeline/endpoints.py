@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -13,9 +14,10 @@ from deliveries.pipeline import arrays
 from deliveries.pipeline.address_guard import literal_host
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.outcome import SuccessStatuses
-from deliveries.pipeline.signing import HmacKey, SigningKey, ed25519_key
+from deliveries.pipeline.signature_template import SignatureTemplate, header_lines, parse
+from deliveries.pipeline.signing import HmacKey, SigningKey, ed25519_key, secret_text
 from deliveries.pipeline.transport import Destination
-from deliveries.sealed import open_headers, open_secret
+from deliveries.sealed import Part, open_headers, open_part, open_secret
 from tenants.encryption import DecryptionFailed
 
 MASK = "***"
@@ -45,6 +47,10 @@ class EndpointConfig:
     """Requests per second."""
     broken: str | None
     """Why nothing can be sent as it is: a secret that does not decrypt. Ends up as `internal_error` on this endpoint alone."""
+    template: SignatureTemplate | None = None
+    """The signature of another scheme, beside ours."""
+    template_secret: bytes | None = None
+    """Its own. None: the texts of the endpoint's live secrets."""
     live_keys: list[SigningKey] = field(default_factory=list)
     live_until: float = 0.0
 
@@ -56,11 +62,25 @@ class EndpointConfig:
             self.live_until = min((until for _, until in live), default=float("inf"))
         return self.live_keys
 
+    def template_lines(self, now: float, *, message_id: str, event_type: str, signed: bytes) -> list[str]:
+        """The headers of the other scheme. The endpoint has a template."""
+        assert self.template is not None
+        if self.template_secret is not None:
+            keys = [self.template_secret]
+        else:
+            # None are left when the endpoint's scheme was changed and the overlap is over; such a change is refused.
+            keys = [
+                secret_text(key.secret).encode() for key in self.signing_keys(now) if isinstance(key, HmacKey)
+            ]
+        return header_lines(
+            self.template, keys, message_id=message_id, timestamp=int(now), event_type=event_type, body=signed
+        )
+
 
 LOAD = """
 SELECT e.id, e.tenant_id, e.version, e.url, e.status, e.deleted_at IS NOT NULL, t.deleted_at IS NOT NULL,
        e.method, e.format, e.headers, e.sensitive_headers_encrypted, e.success_statuses, e.timeout_seconds,
-       e.retry_schedule, e.max_in_flight, e.rate_limit,
+       e.retry_schedule, e.max_in_flight, e.rate_limit, e.signature_template, e.template_secret_encrypted,
        ARRAY(SELECT s.encrypted FROM deliveries_endpointsecret s
              WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
        ARRAY(SELECT s.scheme FROM deliveries_endpointsecret s
@@ -95,6 +115,8 @@ def _config(
     retry_schedule: list[int] | None,
     max_in_flight: int,
     rate_limit: float | None,
+    template: dict[str, Any] | None,
+    sealed_template_secret: bytes | None,
     sealed_secrets: list[bytes],
     schemes: list[str],
     expiries: list[datetime | None],
@@ -103,6 +125,7 @@ def _config(
     broken = None
     keys: list[tuple[SigningKey, float]] = []
     sensitive: dict[str, str] = {}
+    template_secret: bytes | None = None
     try:
         for sealed, scheme, expires_at in zip(sealed_secrets, schemes, expiries, strict=True):
             secret = open_secret(tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed))
@@ -112,6 +135,13 @@ def _config(
             sensitive = open_headers(
                 tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed_headers)
             )
+        if sealed_template_secret is not None:
+            template_secret = open_part(
+                Part.TEMPLATE_SECRET,
+                bytes(sealed_template_secret),
+                tenant_id=tenant_uuid,
+                endpoint_id=endpoint_uuid,
+            ).encode()
     except (DecryptionFailed, ValueError):
         broken = "a stored secret of this endpoint cannot be decrypted; rotate its secret and set its headers again"
     parts = urlsplit(url)
@@ -136,6 +166,8 @@ def _config(
         header_lines=lines + [f"{name}: {value}" for name, value in sensitive.items()],
         masked_lines=lines + [f"{name}: {MASK}" for name in sensitive],
         keys=keys,
+        template=None if template is None else parse(template),
+        template_secret=template_secret,
         success=_success(tuple(success_statuses)),
         retry_schedule=None if retry_schedule is None else tuple(retry_schedule),
         max_in_flight=max_in_flight,

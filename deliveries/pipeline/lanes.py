@@ -406,6 +406,16 @@ def check(connection: Connection, *, me: UUID) -> list[Row]:
         ).fetchall()
 
 
+def weights(connection: Connection) -> dict[bytes, int]:
+    """Of the tenants whose weight is not 1."""
+    with connection.cursor(binary=True) as cursor:
+        return dict(
+            cursor.execute(
+                "SELECT id, weight FROM tenants_tenant WHERE weight <> 1 AND deleted_at IS NULL"
+            ).fetchall()
+        )
+
+
 def ended_meanwhile(connection: Connection, delivery_ids: Sequence[bytes]) -> set[bytes]:
     """Of deliveries that wait in memory: those that were cancelled or erased since they were loaded."""
     if not delivery_ids:

@@ -62,6 +62,10 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
         f"webhook-attempt: {number}",
         f"webhook-hops: {payload.hops + 1}",
     ]
+    if config.template is not None:
+        lines += config.template_lines(
+            now, message_id=payload.id_text, event_type=payload.type, signed=signed
+        )
     flight.headers = lines
     return OutgoingRequest(
         config.destination, config.method, query, lines + config.header_lines, body, flight

@@ -53,6 +53,8 @@ class Round:
     payload_rows: list[Row] = field(default_factory=list)
     woken: list[bytes] = field(default_factory=list)
     checked: list[Row] | None = None
+    weights: dict[bytes, int] = field(default_factory=dict)
+    """At a check: of the tenants whose weight is not 1."""
     ended_meanwhile: set[bytes] = field(default_factory=set)
     ended: dict[bytes, int] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ class RoundWorker:
             lanes.clear(connection, me=self.me, lanes=plan.clear)
         if plan.check:
             plan.checked = lanes.check(connection, me=self.me)
+            plan.weights = lanes.weights(connection)
             plan.ended_meanwhile = lanes.ended_meanwhile(connection, plan.waiting_long)
         if plan.look_for_woken:
             plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)

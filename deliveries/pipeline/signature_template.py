@@ -1,6 +1,6 @@
 """Signatures of other schemes, beside ours: a company's customers go on verifying what they verify already. Pure.
 
-The endpoint services read a template with `parse`; `dispatch` adds `header_lines` to each request. The request keeps
+The API reads a template with `read`; `dispatch` adds `header_lines` to each request. The request keeps
 its `webhook-signature`, so that customers can move to it one by one.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from deliveries.validation import Collector, Invalid, choice, header_name, shown, text
 
@@ -94,6 +94,32 @@ def _filled(pieces: Pieces, values: Mapping[str, bytes]) -> bytes:
 
 
 # --- what a client sends ----------------------------------------------------------------------------------------------
+
+
+def read(value: object) -> dict[str, Any]:
+    """The template as it is stored, with its `secret` if one was given: text, or None for the endpoint's own.
+
+    What is not said is not written in: a preset stays one. Raises InvalidContent with every wrong field.
+    """
+    if not isinstance(value, dict):
+        raise Invalid("invalid_type", "Must be an object.")
+    wrong = Collector()
+    template = {field: entry for field, entry in value.items() if field != "secret"}
+    wrong.check("", parse, template)
+    if value.get("secret") is not None:
+        wrong.check("secret", _secret, value["secret"])
+    if wrong.errors:
+        raise Invalid.of_parts(wrong.errors)
+    return value
+
+
+def _secret(value: object) -> str:
+    return text(value, low=1, high=MAX_TEXT_LENGTH)
+
+
+def header_names(template: SignatureTemplate) -> list[str]:
+    return [template.header, *(name for name, _ in template.extra_headers)]
+
 
 _FIELDS = ("header", "encoding", "algorithm", "prefix", "separator", "signed_content", "headers")
 _PLACEHOLDER = re.compile(r"\{(id|timestamp|type|body)\}")

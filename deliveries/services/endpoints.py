@@ -14,11 +14,12 @@ from django.db.models import Prefetch, QuerySet
 from django.db.models.functions import Now
 
 from deliveries import validation
+from deliveries.combinations import check_together
 from deliveries.models import Endpoint, EndpointSecret, Lane, Subscription, default_success_statuses
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.wake import wake
 from deliveries.sealed import open_headers, seal_headers
-from deliveries.services import secrets, subscriptions
+from deliveries.services import credentials, secrets, subscriptions
 from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import Collector, Invalid
 from tenants import access, ids
@@ -36,6 +37,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "format": Endpoint.Format.STANDARD,
     "headers": {},
     "signature_scheme": Endpoint.SignatureScheme.HMAC_SHA256,
+    "signature_template": None,
     "timeout_seconds": 15,
     "rate_limit": None,
     "max_in_flight": 10,
@@ -269,7 +271,15 @@ def delete_endpoint(*, actor: Actor, endpoint: Endpoint) -> None:
         row.deleted_at = Now()
         row.version = version
         row.sensitive_headers_encrypted = None
-        row.save(update_fields=["deleted_at", "version", "sensitive_headers_encrypted"])
+        credentials.forget(row)
+        row.save(
+            update_fields=[
+                "deleted_at",
+                "version",
+                "sensitive_headers_encrypted",
+                *credentials.SEALED_COLUMNS,
+            ]
+        )
         row.refresh_from_db(fields=["deleted_at"])
         EndpointSecret.objects.for_tenant(row.tenant_id).filter(endpoint=row).delete()
         keep_snapshot(row, version=version)
@@ -345,6 +355,8 @@ _COLUMNS: Final = (
     "sensitive_headers",
     "sensitive_headers_encrypted",
     "signature_scheme",
+    "signature_template",
+    "template_secret_encrypted",
     "success_statuses",
     "timeout_seconds",
     "rate_limit",
@@ -375,6 +387,8 @@ def _apply(endpoint: Endpoint, fields: dict[str, Any], *, is_merging: bool) -> N
                 merged = {key: entry for key, entry in (old | (value or {})).items() if entry is not None}
                 wrong.check("metadata", validation.metadata, merged)
                 endpoint.metadata = merged
+            case "signature_template":
+                credentials.apply_template(endpoint, value, wrong)
             case "status":
                 _apply_status(endpoint, DEFAULTS["status"] if value is None else value)
             case "success_statuses":
@@ -382,6 +396,7 @@ def _apply(endpoint: Endpoint, fields: dict[str, Any], *, is_merging: bool) -> N
             case _:
                 assert name in DEFAULTS, name
                 setattr(endpoint, name, DEFAULTS[name] if value is None else value)
+    check_together(endpoint, wrong, header_lines=[*endpoint.headers, *endpoint.sensitive_headers])
     wrong.done()
 
 
@@ -461,7 +476,7 @@ def _done(actor: Actor, endpoint: Endpoint, *, version: int, action: str, before
 
 def facts(endpoint: Endpoint) -> dict[str, Any]:
     """For the audit log: settings, without the values of sensitive headers and without credentials in the URL."""
-    found = {name: getattr(endpoint, name) for name in _COLUMNS if name != "sensitive_headers_encrypted"}
+    found = {name: getattr(endpoint, name) for name in _COLUMNS if not name.endswith("_encrypted")}
     found["url"] = validation.mask_url(endpoint.url)
     found["event_types"] = patterns_of(endpoint)
     return found

@@ -49,6 +49,7 @@ EXAMPLE = {
     "metadata": {"plan": "gold"},
     "retention_days": 90,
     "schema_validation": "enforce",
+    "weight": 1,
     "limits": {
         "endpoints": 50,
         "subscriptions_per_endpoint": 100,
@@ -76,6 +77,11 @@ class TenantPut(Input):
     schema_validation = Field(
         lambda value: validation.choice(value, Tenant.SchemaValidation.values), SCHEMA_VALIDATION
     )
+    weight = Field(
+        lambda value: validation.whole_number(value, low=1, high=100),
+        fields.whole_number(1, 100, default=1),
+        help_text="Its share while tenants compete for the dispatchers: with 3, up to three times another's.",
+    )
     limits = Field(
         tenants.limits, LIMITS, help_text="PATCH merges key by key; null resets one to its default."
     )
@@ -95,6 +101,7 @@ class TenantOut(Output):
     metadata = Shown(fields.TEXTS)
     retention_days = Shown({"type": "integer"})
     schema_validation = Shown(SCHEMA_VALIDATION)
+    weight = Shown({"type": "integer"})
     limits = Shown(LIMITS, "Those in force, defaults included.")
     created_at = Shown(fields.TIME)
 
@@ -108,6 +115,7 @@ def tenant_json(tenant: Tenant) -> dict[str, Any]:
         "metadata": tenant.metadata,
         "retention_days": tenant.retention_days,
         "schema_validation": tenant.schema_validation,
+        "weight": tenant.weight,
         "limits": tenant.effective_limits,
         "created_at": time_text(tenant.created_at),
     }

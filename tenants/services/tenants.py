@@ -24,6 +24,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "metadata": {},
     "retention_days": 90,
     "schema_validation": Tenant.SchemaValidation.ENFORCE,
+    "weight": 1,
     "limits": {},
 }
 """What null resets to. The name's is the slug."""
@@ -155,7 +156,16 @@ def _tell(tenant: Tenant) -> None:
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
-_CHANGEABLE = ("slug", "name", "status", "metadata", "retention_days", "schema_validation", "limits")
+_CHANGEABLE = (
+    "slug",
+    "name",
+    "status",
+    "metadata",
+    "retention_days",
+    "schema_validation",
+    "weight",
+    "limits",
+)
 
 
 def _apply(tenant: Tenant, fields: dict[str, Any], *, is_merging: bool) -> None:

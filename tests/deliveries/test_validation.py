@@ -528,7 +528,7 @@ def test_what_a_pattern_matches(pattern: str, event_type: str, *, expected: bool
         ),
         (validation.method, ["POST", "PUT", "GET"], ["post", "DELETE", "", 1, None, ["POST"]]),
         (validation.ordering, ["none", "fifo"], ["FIFO", "", None, {}]),
-        (validation.format_, ["standard", "raw", "cloudevents", "xml", "form"], ["json", "", None]),
+        (validation.format_, list(validation.FORMATS), ["json", "", None]),
         (validation.signature_scheme, ["hmac-sha256", "ed25519"], ["sha1", "", None]),
         (validation.timeout_seconds, [1, 15, 30], [0, 31, -1, 1.5, "15", True, None, 10**400]),
         (validation.max_in_flight, [1, 1000, 1.0], [0, 1001, 1.5, "1", False, None]),

@@ -63,6 +63,7 @@ def test_created_with_defaults() -> None:
         "headers": {},
         "sensitive_headers": [],
         "signature_scheme": "hmac-sha256",
+        "signature_template": None,
         "success_statuses": ["2xx"],
         "timeout_seconds": 15,
         "rate_limit": None,

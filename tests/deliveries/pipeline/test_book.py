@@ -133,6 +133,33 @@ def test_greedy_tenants_leave_as_much_free_as_each_of_them_has(tenants: int, sha
     assert book.free_slots() >= share - tenants
 
 
+def test_a_tenant_of_weight_three_has_three_times_what_another_has() -> None:
+    book = Book(capacity=100)
+    heavy, light = a_tenant(), a_tenant()
+    book.weigh({heavy: 3})
+    for tenant in (light, heavy):
+        hold(book, tenant, owed=200, slots=200.0, max_in_flight=200)
+
+    start(book)
+
+    in_air = {tenant: share.in_air for tenant, share in book.shares.items()}
+    assert (in_air[heavy], in_air[light]) == (60, 20)
+
+
+def test_a_tenant_of_weight_three_starts_three_requests_in_its_turn() -> None:
+    book = Book(capacity=1000)
+    heavy, light = a_tenant(), a_tenant()
+    for tenant in (light, heavy):
+        for _ in range(3):
+            hold(book, tenant, owed=10)
+    book.weigh({heavy: 3})
+
+    order = [lane.share.tenant_id for lane in start(book, 16)]
+
+    assert Counter(order[4:]) == {heavy: 9, light: 3}
+    assert Counter(order[8:12]) == {heavy: 3, light: 1}
+
+
 def test_a_tenant_that_comes_late_starts_at_once() -> None:
     book = Book(capacity=100)
     greedy = a_tenant()

@@ -378,3 +378,12 @@ def test_ending_leaves_what_is_in_the_air_and_what_ended_before(own: psycopg.Con
         ("cancelled", "endpoint_deleted", None),
     ]
     assert pending.status == "pending"
+
+
+def test_only_weights_that_differ_are_read(own: psycopg.Connection[Row]) -> None:
+    heavy, light = make_tenant(weight=3), make_tenant()
+
+    weights = lanes.weights(own)
+
+    assert weights[heavy.id.bytes] == 3
+    assert light.id.bytes not in weights

@@ -37,6 +37,7 @@ def test_creating_answers_with_the_tenant_and_where_it_is() -> None:
         "metadata": {"plan": "gold"},
         "retention_days": 90,
         "schema_validation": "enforce",
+        "weight": 1,
         "limits": DEFAULT_LIMITS,
         "created_at": row.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
@@ -188,3 +189,16 @@ def test_the_list_costs_the_same_whatever_its_length(rows: int, django_assert_nu
         response = api.get("/tenants", limit=rows)
 
     assert len(json.loads(response.content)["data"]) == rows
+
+
+def test_a_weight_is_from_1_to_100_and_null_resets_it() -> None:
+    api = operator_api()
+    tenant = make_tenant()
+
+    heavier = api.patch(f"/tenants/{tenant.slug}", {"weight": 100})
+    refused = api.patch(f"/tenants/{tenant.slug}", {"weight": 101})
+    reset = api.patch(f"/tenants/{tenant.slug}", {"weight": None})
+
+    assert json.loads(heavier.content)["weight"] == 100
+    assert (refused.status_code, error_codes(refused)) == (422, [("weight", "too_large")])
+    assert json.loads(reset.content)["weight"] == 1

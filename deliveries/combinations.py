@@ -1,0 +1,41 @@
+"""What does not go together among the settings of one endpoint. Called by the endpoint services before they save. Pure."""
+
+from collections.abc import Sequence
+
+from deliveries.models import Endpoint
+from deliveries.pipeline.signature_template import header_names, parse
+from deliveries.validation import Collector
+
+NOT_IN_A_QUERY = ("xml", "cloudevents", "cloudevents-binary")
+
+
+def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequence[str]) -> None:
+    """`header_lines`: the names of all its own headers, the sensitive ones too."""
+    taken = {name.lower() for name in header_lines}
+    if endpoint.method == "GET" and endpoint.format in NOT_IN_A_QUERY:
+        wrong.add(
+            "format",
+            "does_not_fit",
+            f"With GET the payload is in the query string, which cannot be {endpoint.format}.",
+        )
+    if endpoint.signature_template is not None:
+        _check_template(endpoint, taken, wrong)
+
+
+def _check_template(endpoint: Endpoint, taken: set[str], wrong: Collector) -> None:
+    if (
+        endpoint.signature_scheme == Endpoint.SignatureScheme.ED25519
+        and endpoint.template_secret_encrypted is None
+    ):
+        wrong.add(
+            "signature_template.secret",
+            "required",
+            "Must be given: with ed25519 the endpoint has no secret that an HMAC could use.",
+        )
+    for name in header_names(parse(endpoint.signature_template)):
+        if name.lower() in taken:
+            wrong.add(
+                "signature_template",
+                "does_not_fit",
+                f"The header {name} is already one of the endpoint's own headers.",
+            )
