@@ -94,6 +94,8 @@ class Endpoint(TenantOwned):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    missed_since = models.DateTimeField(null=True, editable=False)
+    """From when on it got nothing because it was disabled, until somebody sends it that."""
 
     class Meta(TenantOwned.Meta):
         constraints = [
@@ -156,6 +158,12 @@ class Subscription(TenantOwned):
         indexes = [
             # An endpoint's list, and the settings that fan-out loads; the oldest match decides.
             Index(fields=["endpoint", "id"], name="subscription_by_endpoint"),
+            # Whether anybody wants to hear of deliveries that failed for good: asked for each batch of those.
+            Index(
+                fields=["tenant"],
+                condition=Q(event_type__in=["delivery.*", "delivery.exhausted"]),
+                name="subscription_exhausted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -206,7 +214,7 @@ class Lane(TenantOwned):
 
     `ready_at`: when to look at it, NULL = nothing to do. `hold_until`: not before when; owned by the holder.
     `is_paused`: stopped by people; owned by services. `dispatcher_id`: who has it; a lane with a holder is written by
-    that holder alone, apart from `ready_at` (wake) and `is_paused`. `is_ready` marks lanes to be looked at *now*:
+    that holder alone, apart from `ready_at` (wake), `is_paused`, and a service that wipes its health (`resets`). `is_ready` marks lanes to be looked at *now*:
     wake sets it, and promotion when a scheduled or held lane falls due, so that the take query never steps over the others.
     """
 
@@ -224,6 +232,23 @@ class Lane(TenantOwned):
     tokens = models.FloatField(db_default=0.0)
     """What was left of its pace (rate_limit) when it was given back. Nothing after a crash."""
     tokens_at = models.DateTimeField(null=True)
+    # Health: empty for an endpoint whose last answer was good. Kept by the holder (`pipeline/health.py`).
+    failures = models.IntegerField(db_default=0)
+    """In a row."""
+    failing_since = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    """The last of them."""
+    is_own_failing = models.BooleanField(db_default=False)
+    """One of them was of an event of the tenant's own, not of the platform's operational ones."""
+    pause_seconds = models.FloatField(null=True)
+    """The last pause after 429, 502, 503 or 504."""
+    circuit_opened_at = models.DateTimeField(null=True)
+    circuit_seconds = models.FloatField(null=True)
+    """The open circuit's last wait."""
+    warned_at = models.DateTimeField(null=True)
+    """When its owner was told that it will be disabled; owned by that sweep."""
+    resets = models.IntegerField(db_default=0)
+    """Raised when a service wipes the health: what a holder counted before is then not written any more."""
 
     class Meta(TenantOwned.Meta):
         indexes = [
@@ -247,6 +272,12 @@ class Lane(TenantOwned):
             ),
             # Metrics: how many are stopped by people.
             Index(fields=["endpoint"], condition=Q(is_paused=True), name="lane_paused"),
+            # The sweep that disables what fails for days, and the pages that show what fails, the longest first.
+            Index(
+                fields=["failing_since", "endpoint"],
+                condition=Q(failing_since__isnull=False),
+                name="lane_failing",
+            ),
         ]
 
 
@@ -430,6 +461,42 @@ class Attempt(TenantOwned):
             # The attempts of a delivery.
             Index(fields=["delivery_id"], name="attempt_by_delivery"),
         ]
+
+
+class Announcement(TenantOwned):
+    """A transition that the tenant may want to hear of. Written where it happens (`pipeline/announce.py`), told by tasks.
+
+    Those of deliveries go when they are published; the others are kept for a while, for people.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(
+        Endpoint, null=True, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    delivery_id = models.UUIDField(null=True)
+    kind = models.CharField(max_length=32)
+    """As `announce.Kind`."""
+    data = models.JSONField(default=dict)
+    is_quiet = models.BooleanField(db_default=False)
+    """Caused by deliveries of operational events: it makes none itself."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    published_at = models.DateTimeField(null=True, editable=False)
+    """As an operational event, if anybody subscribed to it."""
+    notified_at = models.DateTimeField(null=True, editable=False)
+    """When it was handed to the notifications of the tenant and of operators."""
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # A tenant's, newest first.
+            Index(fields=["tenant", "-id"], name="announcement_by_tenant"),
+            # What the tasks have not told yet, and what is old enough to go.
+            Index(fields=["id"], condition=Q(published_at__isnull=True), name="announcement_unpublished"),
+            Index(fields=["id"], condition=Q(notified_at__isnull=True), name="announcement_unnotified"),
+        ]
+
+    def __str__(self) -> str:
+        return self.kind
 
 
 class SweepState(models.Model):

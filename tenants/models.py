@@ -17,6 +17,9 @@ DEFAULT_LIMITS: dict[str, int | None] = {
     "subscriptions_per_endpoint": 100,
     "payload_bytes": 262_144,
     "events_per_second": None,
+    # An endpoint that does nothing but fail is disabled: after so many days (0: never), or so many failures in a row.
+    "disable_after_days": 5,
+    "disable_after_failures": None,
 }
 """What a tenant may have when nothing else was agreed; `Tenant.limits` holds only what differs."""
 

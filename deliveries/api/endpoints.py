@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -12,7 +13,7 @@ from deliveries import validation
 from deliveries.api import endpoint_credentials
 from deliveries.models import Endpoint
 from deliveries.pipeline import signature_template
-from deliveries.services import credentials, endpoints, secrets
+from deliveries.services import credentials, endpoints, health, secrets
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
@@ -22,7 +23,7 @@ from tenants.api.fields import Field, Input, NoBody, Output, Shown
 from tenants.api.idempotency import idempotent
 from tenants.api.pagination import page
 from tenants.api.query import PAGE
-from tenants.api.rendering import time_text
+from tenants.api.rendering import optional_time_text, time_text
 from tenants.api.schema import example, page_of
 from tenants.api.tenants import METADATA_CHANGES
 from tenants.api.views import TenantAPIView, created
@@ -61,6 +62,36 @@ HEADERS: fields.AnySchema = {
     ),
 }
 
+_TIME_OR_NULL: fields.AnySchema = fields.nullable(fields.TIME)
+HEALTH: fields.AnySchema = {
+    "type": "object",
+    "required": [
+        "circuit",
+        "failures",
+        "failing_since",
+        "failed_at",
+        "held_until",
+        "hold_reason",
+        "disables_at",
+        "missed_since",
+    ],
+    "properties": {
+        "circuit": {
+            "type": "string",
+            "enum": [state.value for state in health.Circuit],
+            "description": "open: it did nothing but fail, and requests wait. half_open: the next one decides.",
+        },
+        "failures": {"type": "integer", "description": "In a row."},
+        "failing_since": _TIME_OR_NULL,
+        "failed_at": _TIME_OR_NULL | {"description": "The last of them."},
+        "held_until": _TIME_OR_NULL | {"description": "Nothing is sent before."},
+        "hold_reason": fields.nullable({"type": "string", "enum": ["rate", "circuit", "answer"]}),
+        "disables_at": _TIME_OR_NULL | {"description": "When it is disabled if it goes on failing."},
+        "missed_since": _TIME_OR_NULL
+        | {"description": "It was disabled and got nothing since: what recover and replay would send."},
+    },
+}
+
 EXAMPLE: dict[str, Any] = {
     "id": "ep_01h455vb4pex5vsknk084sn02q",
     "uid": "shop-17",
@@ -83,6 +114,16 @@ EXAMPLE: dict[str, Any] = {
     "ordering": "none",
     "retry_schedule": None,
     "metadata": {},
+    "health": {
+        "circuit": "closed",
+        "failures": 0,
+        "failing_since": None,
+        "failed_at": None,
+        "held_until": None,
+        "hold_reason": None,
+        "disables_at": None,
+        "missed_since": None,
+    },
     "created_at": "2026-03-01T12:00:00.000000Z",
     "updated_at": "2026-03-01T12:00:00.000000Z",
 }
@@ -211,6 +252,7 @@ class EndpointOut(Output):
     ordering = Shown({"type": "string", "enum": list(validation.ORDERINGS)})
     retry_schedule = Shown(fields.nullable(fields.list_of({"type": "integer"})))
     metadata = Shown(fields.TEXTS)
+    health = Shown(HEALTH, "How it does; read-only.")
     created_at = Shown(fields.TIME)
     updated_at = Shown(fields.TIME)
 
@@ -239,8 +281,23 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         "ordering": endpoint.ordering,
         "retry_schedule": endpoint.retry_schedule,
         "metadata": endpoint.metadata,
+        "health": health_json(endpoint),
         "created_at": time_text(endpoint.created_at),
         "updated_at": time_text(endpoint.updated_at),
+    }
+
+
+def health_json(endpoint: Endpoint) -> dict[str, Any]:
+    found = health.of(endpoint, now=datetime.now(UTC))
+    return {
+        "circuit": found.circuit.value,
+        "failures": found.failures,
+        "failing_since": optional_time_text(found.failing_since),
+        "failed_at": optional_time_text(found.failed_at),
+        "held_until": optional_time_text(found.held_until),
+        "hold_reason": found.hold_reason,
+        "disables_at": optional_time_text(found.disables_at),
+        "missed_since": optional_time_text(endpoint.missed_since),
     }
 
 

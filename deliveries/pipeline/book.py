@@ -11,12 +11,13 @@ import heapq
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from deliveries.pipeline.endpoints import EndpointConfig
-from deliveries.pipeline.lanes import Owed, Release
+from deliveries.pipeline.health import Health, Hold
+from deliveries.pipeline.lanes import LaneHealth, Owed, Release
 
 MAX_LOADED = 4_096
 """Deliveries in memory that are not in the air. About a quarter of a second of work."""
@@ -148,8 +149,14 @@ class HeldLane:
     """Lost, paused or stopped: nothing more starts; it goes back when the last result is recorded."""
     cleared_at: float | None = None
     """Its `ready_at` was cleared while it waits for slow answers, so that wakes can be seen."""
-    hold_seconds: float | None = None
+    held_until: float | None = None
+    """time.monotonic(): nothing starts before; it goes back with this."""
     hold_reason: str | None = None
+    resets: int = 0
+    health: Health | None = None
+    """None: its last answer was good."""
+    is_health_new: bool = False
+    """Not yet kept on the lane as it is here."""
     tokens: float = 0.0
     """Requests that its pace allows now. Filled at `rate_limit` a second up to half a second's worth, at least one."""
     tokens_at: float = 0.0
@@ -178,7 +185,19 @@ class HeldLane:
             self.seconds_to_token(now)
             tokens = self.tokens
         return Release(
-            self.endpoint_id, self.slots, self.hold_seconds, self.hold_reason, tokens, self.is_unfinished
+            self.endpoint_id,
+            self.slots,
+            None if self.held_until is None else max(0.0, self.held_until - now),
+            self.hold_reason,
+            tokens,
+            self.is_unfinished,
+            self.resets,
+        )
+
+    def health_to_keep(self) -> LaneHealth:
+        """As it is now: what the loop counts meanwhile is not mixed into what a thread writes."""
+        return LaneHealth(
+            self.endpoint_id, self.resets, None if self.health is None else replace(self.health)
         )
 
     def in_memory(self) -> list[bytes]:
@@ -363,7 +382,7 @@ class Book:
         if not seconds:
             return False
         if seconds > LONGEST_PACE_IN_MEMORY:
-            lane.hold_seconds, lane.hold_reason = seconds, "rate"
+            lane.held_until, lane.hold_reason = now + seconds, "rate"
             lane.is_dropped = True
             self.drop_queue(lane)
             self.held_back.append(lane)
@@ -405,6 +424,13 @@ class Book:
         elif is_timeout:
             lane.slots = max(1.0, lane.slots / 2)
         self.offer(lane)
+
+    def hold_back(self, lane: HeldLane, *, reason: Hold, until: float) -> None:
+        """Its answers say that nothing more should start before. Afterwards it begins with one request at a time."""
+        lane.held_until, lane.hold_reason = until, reason.value
+        lane.is_dropped = True
+        lane.slots = 1.0
+        self.drop_queue(lane)
 
     def recorded(self, lane: HeldLane, delivery_id: bytes) -> None:
         lane.unrecorded -= 1

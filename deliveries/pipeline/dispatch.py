@@ -28,6 +28,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import counters, lanes
+from deliveries.pipeline.announce import Kind, Transition, keep_transitions
 from deliveries.pipeline.book import (
     BEGINNING,
     MAX_LOAD,
@@ -42,6 +43,8 @@ from deliveries.pipeline.book import (
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
+from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.outcome import GONE, Outcome, is_final, retry_after_seconds
@@ -154,6 +157,7 @@ class Dispatcher:
         at_most: int = 1_000,
         dry_seconds: float = DRY_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
+        health_rules: Rules = RULES,
     ) -> None:
         self.me = ids.new_id()
         self.capacity = min(capacity, raise_descriptor_limit())
@@ -165,6 +169,7 @@ class Dispatcher:
         """Dispatchers alive at a time, this one among them."""
         self.dry_seconds = dry_seconds
         self.drain_seconds = drain_seconds
+        self.health_rules = health_rules
         self.book = Book(capacity=self.capacity)
         self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
         self.results: list[Result] = []
@@ -191,6 +196,7 @@ class Dispatcher:
         self.ending: Ending | None = None
         self.drain_until = 0.0
         self.gone: set[bytes] = set()
+        self.transitions: list[Transition] = []
         self.random = random.Random()  # noqa: S311 - jitter, no secret
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -377,7 +383,7 @@ class Dispatcher:
         )
         self.book.done_with(flight.payload)
         is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
-        is_charged = not is_manual and not answer.is_platform_fault
+        is_step = not is_manual and not answer.is_platform_fault
         wait = None
         if not is_good:
             wait = (
@@ -387,6 +393,11 @@ class Dispatcher:
             )
         if answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
             self.gone.add(lane.endpoint_id)
+        if is_good:
+            if lane.health is not None:
+                self._recovered(lane)
+        elif not answer.is_platform_fault and is_charged(outcome):
+            self._failed(flight, answer)
         now = time.monotonic()
         if not self.results:
             self.oldest_result = now
@@ -413,10 +424,14 @@ class Dispatcher:
                 is_truncated=answer.is_truncated,
                 read_count=owed.attempt_count,
                 is_success=is_good,
-                wait_seconds=wait if is_charged or answer.is_platform_fault else None,
-                is_automatic=is_charged,
-                is_ended=wait is None if is_charged else (is_good and owed.is_automatic_due is not None),
+                wait_seconds=wait if is_step or answer.is_platform_fault else None,
+                is_automatic=is_step,
+                is_ended=wait is None if is_step else (is_good and owed.is_automatic_due is not None),
                 first_due=owed.due if owed.attempt_count == 0 and not is_manual else None,
+                is_exhausted=is_step
+                and not is_good
+                and wait is None
+                and not flight.payload.type.startswith(OPERATIONAL_PREFIXES),
                 line=None
                 if owed.ordering_key is None or wait is not None
                 else (lane.endpoint_id, owed.ordering_key),
@@ -442,6 +457,56 @@ class Dispatcher:
         )
         return None if wait is None else wait.total_seconds()
 
+    # --- health -------------------------------------------------------------------------------------------------------
+
+    def _failed(self, flight: Flight, answer: Answer) -> None:
+        """Count it, and hold the lane if it is time."""
+        lane = flight.lane
+        now = time.time() + self.heart.clock_offset
+        if lane.health is None:
+            lane.health = Health(failing_since=now, failed_at=now)
+        lane.is_health_new = True
+        was_open = lane.health.opened_at is not None
+        hold = lane.health.failed(
+            now=now,
+            is_own=not flight.payload.type.startswith(OPERATIONAL_PREFIXES),
+            status_code=answer.status_code,
+            retry_after=None
+            if answer.status_code is None
+            else retry_after_seconds(answer.status_code, answer.response_headers, datetime.now(UTC)),
+            may_hold=lane.held_until is None,
+            jitter=self.random.random(),
+            rules=self.health_rules,
+        )
+        if hold is not None:
+            reason, seconds = hold
+            self.book.hold_back(lane, reason=reason, until=time.monotonic() + seconds)
+            self.attention.add(lane)
+        if lane.health.opened_at is not None and not was_open:
+            self._tell(lane, Kind.ENDPOINT_FAILING, lane.health)
+
+    def _recovered(self, lane: HeldLane) -> None:
+        """A good answer: whatever was counted is over, and so is the wait."""
+        assert lane.health is not None
+        before, lane.health = lane.health, None
+        lane.is_health_new = True
+        if lane.hold_reason == Hold.CIRCUIT.value:
+            lane.held_until = lane.hold_reason = None
+        if before.opened_at is not None:
+            self._tell(lane, Kind.ENDPOINT_RECOVERED, before)
+
+    def _tell(self, lane: HeldLane, kind: Kind, health: Health) -> None:
+        self.transitions.append(
+            Transition(
+                id=ids.new_id().bytes,
+                tenant_id=lane.config.tenant_id,
+                kind=kind,
+                data={"failing_since": health.failing_since, "failures": health.failures},
+                is_quiet=not health.is_own,
+                lane=lane.health_to_keep(),
+            )
+        )
+
     # --- record -------------------------------------------------------------------------------------------------------
 
     def _record(self) -> None:
@@ -457,17 +522,17 @@ class Dispatcher:
             return
         if len(self.results) > MOST_A_BATCH:
             self._let_small_tenants_ahead()
-        batch, batch_lanes, gone = self.results[:MOST_A_BATCH], self.result_lanes[:MOST_A_BATCH], self.gone
-        self.results, self.result_lanes, self.gone = (
-            self.results[MOST_A_BATCH:],
-            self.result_lanes[MOST_A_BATCH:],
-            set(),
-        )
+        batch, batch_lanes = self.results[:MOST_A_BATCH], self.result_lanes[:MOST_A_BATCH]
+        gone, transitions = self.gone, self.transitions
+        self.results, self.result_lanes = self.results[MOST_A_BATCH:], self.result_lanes[MOST_A_BATCH:]
+        self.gone, self.transitions = set(), []
 
         def job(connection: Connection, is_repeat: bool) -> None:
             began = time.monotonic()
             record(connection, batch, is_retry=is_repeat)
             tally(batch, clock_offset=self.heart.clock_offset, seconds=time.monotonic() - began)
+            if transitions:
+                keep_transitions(connection, me=self.me, transitions=transitions)
             for endpoint_id in gone:
                 try:
                     self.on_gone(UUID(bytes=endpoint_id))
@@ -547,7 +612,9 @@ class Dispatcher:
         fetch = self._missing(room)
         if not has_work and not fetch:
             return
+        keeping = [lane for lane in (book.lanes.values() if is_checking else releasing) if lane.is_health_new]
         plan = Round(
+            healths=[lane.health_to_keep() for lane in keeping],
             release=[lane.release(now) for lane in releasing],
             clear=[lane.release(now) for lane in clearing],
             wanted=self._wanted([*loading, *clearing], now),
@@ -573,6 +640,8 @@ class Dispatcher:
             book.unpin_stale(before=now - 60)
         if is_taking:
             self.next_take = now + (EAGER_PAUSE if now - self.last_work < EAGER_SECONDS else PATIENT_PAUSE)
+        for lane in keeping:
+            lane.is_health_new = False
         for lane in releasing:
             book.let_go(lane)
         for lane in (*loading, *clearing):
@@ -667,6 +736,10 @@ class Dispatcher:
                 now=now,
             )
             lane.cursor_since = now
+            lane.resets, lane.health = taken.resets, taken.health()
+            if taken.is_probed:
+                # Half-open: one at a time, until one succeeds.
+                lane.slots = 1.0
             if config.rate_limit is not None:
                 lane.tokens, lane.tokens_at = (
                     taken.tokens + (taken.seconds_since or 0.0) * config.rate_limit,

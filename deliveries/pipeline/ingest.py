@@ -188,19 +188,20 @@ def _prepare(
         if tenant is None or tenant[3]:
             results[position] = Refused(Refusal.TENANT_NOT_FOUND)
             continue
-        if tenant[2] != "active" and event.only_endpoint is None:
+        if tenant[2] != "active" and event.only_endpoint is None and not event.is_operational:
             results[position] = Refused(Refusal.TENANT_SUSPENDED)
             continue
         settings = _publisher.settings.get(connection, event.tenant_id, tenant[0], tenant[1])
         warning = None
         if event.only_endpoint is None:
-            verdict = _check(settings, event, read.now)
-            if isinstance(verdict, Refused):
-                results[position] = verdict
-                continue
-            warning = verdict
-            if settings.events_per_second is not None:
-                limited[event.tenant_id] = settings.events_per_second
+            if not event.is_operational:
+                verdict = _check(settings, event, read.now)
+                if isinstance(verdict, Refused):
+                    results[position] = verdict
+                    continue
+                warning = verdict
+                if settings.events_per_second is not None:
+                    limited[event.tenant_id] = settings.events_per_second
             targets = fan_out(
                 settings,
                 event_type=event.type,
@@ -255,7 +256,11 @@ def _within_rate(
     """Those that the tenants' `events_per_second` still cover; the others, the last ones, are refused. Atomic."""
     for tenant_id, rate in sorted(limited.items()):
         mine = [
-            one for one in prepared if one.event.tenant_id == tenant_id and one.event.only_endpoint is None
+            one
+            for one in prepared
+            if one.event.tenant_id == tenant_id
+            and one.event.only_endpoint is None
+            and not one.event.is_operational
         ]
         parameters = {
             "key": f"events:{UUID(bytes=tenant_id)}",

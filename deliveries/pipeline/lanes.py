@@ -14,6 +14,7 @@ import psycopg
 
 from deliveries.pipeline import arrays, counters
 from deliveries.pipeline.database import Row
+from deliveries.pipeline.health import Health
 
 ALIVE_SECONDS = 20
 """How long a renewal keeps a dispatcher alive. Takeover comes at most this and a sweep later."""
@@ -157,8 +158,12 @@ FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
 WHERE lane.endpoint_id = l.endpoint_id
   AND EXISTS (SELECT FROM deliveries_dispatcher WHERE id = %(me)s AND alive_until > now())
 RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, lane.tokens,
-          EXTRACT(EPOCH FROM now() - lane.tokens_at)::float8, (SELECT max(tenant_id::text) FROM turn),
-          (SELECT count(*) FROM turn)
+          EXTRACT(EPOCH FROM now() - lane.tokens_at)::float8, lane.resets,
+          CASE WHEN lane.failing_since IS NOT NULL THEN ARRAY[
+              EXTRACT(EPOCH FROM lane.failing_since), EXTRACT(EPOCH FROM lane.failed_at), lane.failures,
+              lane.is_own_failing::int, lane.pause_seconds, EXTRACT(EPOCH FROM lane.circuit_opened_at),
+              lane.circuit_seconds]::float8[] END,
+          (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn)
 """
 
 TENANTS_A_TURN = 64
@@ -175,6 +180,22 @@ class Taken:
     tokens: float
     seconds_since: float | None
     """Since the tokens were counted; None: never."""
+    resets: int
+    kept_health: list[float | None] | None
+    """None: it is well."""
+
+    def health(self) -> Health | None:
+        if self.kept_health is None:
+            return None
+        failing_since, failed_at, failures, is_own, pause, opened_at, wait = self.kept_health
+        assert failing_since is not None
+        assert failed_at is not None
+        return Health(failing_since, failed_at, int(failures or 0), bool(is_own), pause, opened_at, wait)
+
+    @property
+    def is_probed(self) -> bool:
+        """Its circuit is open, and its wait is over: one request shows how it does."""
+        return self.kept_health is not None and self.kept_health[5] is not None
 
 
 IS_ANY_READY = """
@@ -207,10 +228,10 @@ def take(
     }
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(TAKE, parameters).fetchall()
-    taken = [Taken(*row[:6]) for row in rows]
+    taken = [Taken(*row[:8]) for row in rows]
     # A turn that was not full reached the last tenant: begin again at the first.
-    goes_on = bool(rows) and rows[0][7] >= TENANTS_A_TURN
-    return taken, UUID(rows[0][6]) if goes_on else NO_TENANT
+    goes_on = bool(rows) and rows[0][9] >= TENANTS_A_TURN
+    return taken, UUID(rows[0][8]) if goes_on else NO_TENANT
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -331,9 +352,12 @@ UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE l
 # GREATEST skip NULL.)
 LOOK_AGAIN = f"""
 WITH l AS MATERIALIZED (
-    SELECT lane.endpoint_id, u.slots, u.hold_seconds, u.hold_reason, u.tokens, u.is_unfinished
-    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[])
-         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished)
+    SELECT lane.endpoint_id, u.slots, u.tokens, u.is_unfinished,
+           -- Wiped by a service meanwhile: it waits no longer.
+           CASE WHEN lane.resets = u.resets THEN u.hold_seconds END AS hold_seconds,
+           CASE WHEN lane.resets = u.resets THEN u.hold_reason END AS hold_reason
+    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[], %s::int[])
+         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished, resets)
     JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 ), next AS MATERIALIZED (
@@ -365,6 +389,8 @@ class Release:
     tokens: float | None = None
     is_unfinished: bool = False
     """There is more to do, whatever the deliveries say: those that wait in a line have no time of their own."""
+    resets: int = 0
+    """As when it was taken."""
 
 
 def release(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
@@ -387,10 +413,68 @@ def look_again(connection: Connection, *, me: UUID, lanes: Sequence[Release], un
             arrays.texts([lane.hold_reason for lane in lanes]),
             arrays.nullable_float8s(lane.tokens for lane in lanes),
             arrays.bools([lane.is_unfinished for lane in lanes]),
+            arrays.int4s([lane.resets for lane in lanes]),
             me,
             UUID(bytes=until),
         ],
     ).rowcount
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+KEEP_HEALTH = """
+WITH l AS MATERIALIZED (
+    SELECT u.* FROM unnest(%s::uuid[], %s::int[], %s::float8[], %s::float8[], %s::int[], %s::bool[], %s::float8[],
+                           %s::float8[], %s::float8[])
+         AS u(endpoint_id, resets, failing_since, failed_at, failures, is_own, pause_seconds, opened_at, wait_seconds)
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+         AND lane.resets = u.resets
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+)
+UPDATE deliveries_lane lane
+SET failures = l.failures, failing_since = to_timestamp(l.failing_since), failed_at = to_timestamp(l.failed_at),
+    is_own_failing = l.is_own, pause_seconds = l.pause_seconds, circuit_opened_at = to_timestamp(l.opened_at),
+    circuit_seconds = l.wait_seconds, warned_at = CASE WHEN l.failing_since IS NOT NULL THEN lane.warned_at END
+FROM l WHERE lane.endpoint_id = l.endpoint_id
+RETURNING lane.endpoint_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneHealth:
+    """To be kept on a lane. None: it is well."""
+
+    endpoint_id: bytes
+    resets: int
+    health: Health | None
+
+
+def keep_health(connection: Connection, *, me: UUID, lanes: Sequence[LaneHealth]) -> set[bytes]:
+    """Apart from the release: most lanes have nothing to keep. Returns those that are still mine and not reset."""
+    healths = [lane.health or Health(0.0, 0.0) for lane in lanes]
+    is_failing = [lane.health is not None for lane in lanes]
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            KEEP_HEALTH,
+            [
+                arrays.uuids([lane.endpoint_id for lane in lanes]),
+                arrays.int4s([lane.resets for lane in lanes]),
+                arrays.nullable_float8s(
+                    one.failing_since if is_one else None
+                    for one, is_one in zip(healths, is_failing, strict=True)
+                ),
+                arrays.nullable_float8s(
+                    one.failed_at if is_one else None for one, is_one in zip(healths, is_failing, strict=True)
+                ),
+                arrays.int4s([one.failures for one in healths]),
+                arrays.bools([one.is_own for one in healths]),
+                arrays.nullable_float8s(one.pause_seconds for one in healths),
+                arrays.nullable_float8s(one.opened_at for one in healths),
+                arrays.nullable_float8s(one.wait_seconds for one in healths),
+                me,
+            ],
+        ).fetchall()
+    return {row[0] for row in rows}
 
 
 # --- what people changed meanwhile ------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ class NewEvent:
     """A test: to this endpoint alone, whatever its subscriptions and the catalogue say."""
     is_fifo: bool = False
     """Of `only_endpoint`."""
+    is_operational: bool = False
+    """The platform's own, in no catalogue: no rule of the tenant's holds it up, its suspension neither."""
 
 
 @dataclass(slots=True)

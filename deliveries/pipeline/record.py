@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import arrays, fifo
+from deliveries.pipeline import announce, arrays, fifo
 from deliveries.pipeline.database import Row
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class Result:
     """It was pending, and this attempt ended it. For the counts alone."""
     first_due: datetime | None = None
     """When it was due, if this is its first attempt. For the counts alone."""
+    is_exhausted: bool = False
+    """This attempt ended it in failure, and its event is one of the tenant's own."""
     line: fifo.Line | None = None
     """Its ordering key, if it has one and this attempt may have ended it."""
 
@@ -134,6 +136,7 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
     ordered = sorted(results, key=lambda result: result.delivery_id)
     low, high = UUID(bytes=ordered[0].delivery_id), UUID(bytes=ordered[-1].delivery_id)
     lines = {result.line for result in results if result.line is not None}
+    exhausted = [(result.tenant_id, result.delivery_id) for result in ordered if result.is_exhausted]
     with connection.transaction(), connection.cursor() as cursor:
         if lines:
             fifo.lock_lines(cursor, lines)
@@ -156,6 +159,8 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
         )
         if lines:
             fifo.pass_on(cursor, lines)
+        if exhausted:
+            announce.keep_exhausted(cursor, exhausted)
 
 
 def _without_recorded(connection: psycopg.Connection[Row], results: Sequence[Result]) -> list[Result]:

@@ -24,6 +24,7 @@ Connection = psycopg.Connection[Row]
 class Round:
     """What the lanes thread is asked to do at once, and what came of it."""
 
+    healths: list[lanes.LaneHealth]
     release: list[lanes.Release]
     clear: list[lanes.Release]
     wanted: list[lanes.Wanted]
@@ -70,6 +71,8 @@ class RoundWorker:
     def work(self, connection: Connection, plan: Round) -> Round:
         """In the lanes thread."""
         until = until_id()
+        if plan.healths:
+            lanes.keep_health(connection, me=self.me, lanes=plan.healths)
         if plan.release:
             plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
         if plan.clear:
@@ -108,7 +111,9 @@ class RoundWorker:
                     connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
                 )
             else:
-                plan.wanted.append(lanes.Wanted(lane.endpoint_id, count, BEGINNING, NO_ID))
+                plan.wanted.append(
+                    lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, BEGINNING, NO_ID)
+                )
 
     def _fetch(self, connection: Connection, plan: Round) -> None:
         """Payloads for what was loaded, the first of each lane first, as many as there is room for."""

@@ -82,6 +82,25 @@ def wake(lanes: Iterable[tuple[UUID, datetime | None]]) -> None:
         nudge()
 
 
+# Locked in key order. One that is served will be looked at anyway.
+LET_THROUGH = """
+WITH l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane
+    WHERE endpoint_id = ANY(%s) AND dispatcher_id IS NULL AND hold_reason = 'circuit' AND hold_until > now()
+    ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane
+SET hold_until = NULL, hold_reason = NULL, is_ready = COALESCE(lane.ready_at <= now(), false)
+FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+
+def let_through(endpoint_ids: Iterable[UUID]) -> None:
+    """Somebody acts on these: let an open circuit end its wait and send its next probe. Before their `wake`."""
+    with connection.cursor() as cursor:
+        cursor.execute(LET_THROUGH, [list(endpoint_ids)])
+
+
 def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> int:
     """One attempt more, whatever the state. Inside the caller's transaction; wakes the lanes after it.
 
@@ -96,6 +115,7 @@ def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> 
         .update(manual_requested_at=now)
     )
     lanes = [(row.endpoint_id, None) for row in rows]
+    let_through({row.endpoint_id for row in rows})
     transaction.on_commit(lambda: wake(lanes))
     return changed
 

@@ -17,9 +17,10 @@ from deliveries import validation
 from deliveries.combinations import check_together
 from deliveries.models import Endpoint, EndpointSecret, Lane, Subscription, default_success_statuses
 from deliveries.pipeline.address_guard import AddressGuard
-from deliveries.pipeline.wake import wake
+from deliveries.pipeline.announce import Kind
+from deliveries.pipeline.wake import let_through, wake
 from deliveries.sealed import open_headers, seal_headers
-from deliveries.services import credentials, secrets, subscriptions
+from deliveries.services import credentials, health, secrets, subscriptions
 from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import Collector, Invalid
 from tenants import access, ids
@@ -82,10 +83,10 @@ def _host(text: str) -> str:
 
 
 def endpoints_of(tenant: Tenant) -> "QuerySet[Endpoint]":
-    """Those that were not deleted, with their subscriptions, the oldest first."""
+    """Those that were not deleted, with their lane, and their subscriptions, the oldest first."""
     rows: QuerySet[Endpoint] = Endpoint.objects.for_tenant(tenant).filter(deleted_at__isnull=True)
     own = Subscription.objects.for_tenant(tenant).order_by("id")
-    return rows.prefetch_related(Prefetch("subscriptions", queryset=own))
+    return rows.select_related("lane", "tenant").prefetch_related(Prefetch("subscriptions", queryset=own))
 
 
 def get_endpoint(*, tenant: Tenant, reference: str) -> Endpoint:
@@ -216,6 +217,11 @@ def _update(
     row.version = version
     row.updated_at = Now()
     row.save(update_fields=[*_COLUMNS, "version", "updated_at"])
+    if row.status != before["status"]:
+        _switched(row)
+    elif row.status == Endpoint.Status.ENABLED:
+        # Perhaps this mends it: see at once.
+        let_through([row.id])
     if row.signature_scheme != before["signature_scheme"]:
         # Both sign for a while, so that the receiver can change over.
         secrets.add_secret(row, secret=None, overlap=secrets.DEFAULT_OVERLAP)
@@ -336,8 +342,27 @@ def _switch(
         row.version = version
         row.updated_at = Now()
         row.save(update_fields=["status", "disabled_reason", "version", "updated_at"])
+        _switched(row)
         action = "endpoint.enabled" if reason is None else "endpoint.disabled"
         return _done(actor, row, version=version, action=action, before=before)
+
+
+def _switched(row: Endpoint) -> None:
+    """Enabled or disabled just now: tell, remember from when on it misses something, and forget how it failed."""
+    is_enabled = row.status == Endpoint.Status.ENABLED
+    if not is_enabled and row.missed_since is None:
+        is_failing = row.disabled_reason == Endpoint.DisabledReason.FAILING
+        row.missed_since = row.lane.failing_since if is_failing else Now()
+        row.save(update_fields=["missed_since"])
+        row.refresh_from_db(fields=["missed_since"])
+    health.tell(
+        row,
+        kind=Kind.ENDPOINT_ENABLED if is_enabled else Kind.ENDPOINT_DISABLED,
+        # Of what it failed with, nobody but the platform's own events may have been in it.
+        is_quiet=row.disabled_reason == Endpoint.DisabledReason.FAILING and not row.lane.is_own_failing,
+    )
+    if is_enabled:
+        health.wipe(row)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -123,6 +123,10 @@ def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
         except IntegrityError:
             running = jobs_of(endpoint.tenant_id).filter(endpoint=endpoint, status=Job.Status.RUNNING)
             raise JobRunning(running.values_list("id", flat=True).first()) from None
+        # What it missed while it was disabled is taken care of.
+        Endpoint.objects.for_tenant(endpoint.tenant_id).filter(
+            id=endpoint.id, missed_since__gte=plan.since
+        ).update(missed_since=None)
         job.refresh_from_db()
         job.total = _count_within(job, seconds=COUNT_SECONDS)
         job.save(update_fields=["total"])

@@ -17,6 +17,7 @@ from deliveries.models import Delivery, Endpoint, Subscription
 from deliveries.pipeline import ingest
 from deliveries.pipeline.fan_out import reaches
 from deliveries.pipeline.ingest import Accepted, NewEvent, Refusal, Refused
+from deliveries.pipeline.wake import let_through
 from deliveries.services.subscriptions import check_catalogued
 from tenants import ids
 from tenants.models import EventType
@@ -75,6 +76,7 @@ def send_test(
             raise TestRefused(result)
         case Accepted():
             delivery_id = UUID(bytes=result.delivery_ids[0])
+    let_through([endpoint.id])
     audit.record(
         actor=actor,
         tenant=endpoint.tenant_id,

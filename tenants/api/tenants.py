@@ -30,6 +30,8 @@ LIMITS = {
         "subscriptions_per_endpoint": fields.nullable(fields.whole_number(0, 10_000)),
         "payload_bytes": fields.nullable(fields.whole_number(1, tenants.MAX_PAYLOAD_BYTES)),
         "events_per_second": fields.nullable({"type": "number", "minimum": 0.01, "maximum": 1_000_000}),
+        "disable_after_days": fields.nullable(fields.whole_number(0, 365)),
+        "disable_after_failures": fields.nullable(fields.whole_number(20, 1_000_000_000)),
     },
 }
 METADATA_CHANGES = {
@@ -55,6 +57,8 @@ EXAMPLE = {
         "subscriptions_per_endpoint": 100,
         "payload_bytes": 262144,
         "events_per_second": None,
+        "disable_after_days": 5,
+        "disable_after_failures": None,
     },
     "created_at": "2026-03-01T12:00:00.000000Z",
 }

@@ -70,6 +70,8 @@ class WhoAmIView(APIView):
                             "subscriptions_per_endpoint": 100,
                             "payload_bytes": 262144,
                             "events_per_second": None,
+                            "disable_after_days": 5,
+                            "disable_after_failures": None,
                         },
                     },
                     "scopes": ["events:write"],
@@ -78,6 +80,8 @@ class WhoAmIView(APIView):
                         "subscriptions_per_endpoint": 100,
                         "payload_bytes": 262144,
                         "events_per_second": None,
+                        "disable_after_days": 5,
+                        "disable_after_failures": None,
                     },
                 },
             )

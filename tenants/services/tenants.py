@@ -66,6 +66,8 @@ _LIMITS: Final[dict[str, Callable[[object], Any]]] = {
     "subscriptions_per_endpoint": lambda value: validation.whole_number(value, low=0, high=10_000),
     "payload_bytes": lambda value: validation.whole_number(value, low=1, high=MAX_PAYLOAD_BYTES),
     "events_per_second": lambda value: validation.number(value, low=0.01, high=1_000_000),
+    "disable_after_days": lambda value: validation.whole_number(value, low=0, high=365),
+    "disable_after_failures": lambda value: validation.whole_number(value, low=20, high=1_000_000_000),
 }
 assert _LIMITS.keys() == DEFAULT_LIMITS.keys()
 

@@ -71,6 +71,16 @@ def test_created_with_defaults() -> None:
         "ordering": "none",
         "retry_schedule": None,
         "metadata": {},
+        "health": {
+            "circuit": "closed",
+            "failures": 0,
+            "failing_since": None,
+            "failed_at": None,
+            "held_until": None,
+            "hold_reason": None,
+            "disables_at": None,
+            "missed_since": None,
+        },
         "created_at": made["created_at"],
         "updated_at": made["updated_at"],
     }

@@ -279,6 +279,8 @@ def test_whoami_of_a_tenant_key() -> None:
         "subscriptions_per_endpoint": 100,
         "payload_bytes": 262144,
         "events_per_second": None,
+        "disable_after_days": 5,
+        "disable_after_failures": None,
     }
 
     response = Api(key).get("/whoami")

@@ -17,6 +17,8 @@ DEFAULT_LIMITS = {
     "subscriptions_per_endpoint": 100,
     "payload_bytes": 262144,
     "events_per_second": None,
+    "disable_after_days": 5,
+    "disable_after_failures": None,
 }
 
 
