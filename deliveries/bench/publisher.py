@@ -10,6 +10,7 @@ import itertools
 import json
 import operator
 import re
+import secrets
 import select
 import socket
 import sys
@@ -28,6 +29,8 @@ _DELIVERIES = re.compile(rb'"deliveries": ?(\d+)')
 
 ANSWER_SECONDS = 30.0
 """Without any answer for so long, the run is given up."""
+
+KEY = "Idempotency-Key: %b\r\n"
 
 Target = tuple[str, str, str]
 """Path of the tenant below the server (`/api/v1/tenants/bench-1`), its key, and an event type."""
@@ -48,6 +51,8 @@ class Plan:
     """Events a second; None: as fast as answers come."""
     seconds: float | None = None
     """Stop after so long, whatever is left."""
+    has_keys: bool = False
+    """Whether each request carries an idempotency key of its own. Not for batches."""
     host: str = "127.0.0.1"
 
 
@@ -82,7 +87,7 @@ class Publisher:
         for path, key, event_type in plan.targets:
             text = (
                 f"POST {path}/{suffix} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: Bearer {key}\r\n"
-                "Content-Type: application/json\r\nContent-Length: "
+                f"Content-Type: application/json\r\n{KEY if plan.has_keys else ''}Content-Length: "
             )
             self.heads.append((text.encode(), b'{"type":"%s","data":' % event_type.encode()))
         for head, targets in itertools.groupby(self.heads, key=operator.itemgetter(0)):
@@ -140,6 +145,8 @@ class Publisher:
         if plan.batch == 1:
             head, opening = self.heads[self.sent % len(self.heads)]
             body = opening + self._data(self.sent) + b"}"
+            if plan.has_keys:
+                head %= secrets.token_hex(16).encode()
         else:
             head, openings = self.tenants[self.sent // plan.batch % len(self.tenants)]
             events = [next(openings) + self._data(self.sent + each) + b"}" for each in range(count)]

@@ -269,12 +269,23 @@ def publish(*, events: int = 80_000, payload: int = 1024) -> list[Line]:
         one_by_one = it.publish(it.plan(world, single, payload=payload, connections=CONNECTIONS))
         batched = it.publish(it.plan(world, events - single, payload=payload, batch=BATCH))
         it.deliver(world)
+        checked = it.make_world(name="checked", endpoints=50, is_checked=True)
+        it.hold(checked)
+        it.hold(world)
+        plan = it.plan(checked, single, payload=payload, connections=CONNECTIONS, has_keys=True)
+        with_all = it.publish(plan)
+        again = it.publish(it.plan(world, single, payload=payload, connections=CONNECTIONS))
+        it.let_go(world)
+        it.deliver(checked)
         it.check_counts()
     latency = one_by_one["latency_ms"]
+    share = with_all["events_per_second"] / again["events_per_second"]
     return [
         Line("publishes/s, single, 16 connections", one_by_one["events_per_second"], at_least=1500),
         Line("  202 after, p50 / p99 ms", latency["p50"], more=f"/ {latency['p99']:.1f}"),
         Line("publishes/s, batched", batched["events_per_second"], at_least=12_000),
+        Line("publishes/s, single, with schema, filter and key", with_all["events_per_second"]),
+        Line("  of those without, %", share * 100, at_least=70),
     ]
 
 

@@ -20,6 +20,19 @@ ENDPOINTS_A_TENANT = 50
 TO_ALL = "bench.all"
 """The event type that all endpoints made with `is_fan_out` subscribe to; the others have one each within their tenant."""
 
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "sent_ns": {"type": "integer", "minimum": 0},
+        "n": {"type": "integer"},
+        "pad": {"type": "string", "maxLength": 300_000},
+    },
+    "required": ["sent_ns", "n", "pad"],
+    "additionalProperties": False,
+}
+FILTER = 'data.n >= 0 && data.pad != "" && type.startsWith("checked.")'
+"""Of a world that `is_checked`."""
+
 
 @dataclass(slots=True)
 class World:
@@ -45,8 +58,12 @@ def make_world(
     endpoints_a_tenant: int = ENDPOINTS_A_TENANT,
     timeout_seconds: int = 15,
     max_in_flight: int = 10,
+    is_checked: bool = False,
 ) -> World:
-    """`base_url`: scheme, host and port for the endpoint of that number; its path is `/<name>/<number>`."""
+    """`base_url`: scheme, host and port for the endpoint of that number; its path is `/<name>/<number>`.
+
+    `is_checked`: its event types have a schema and its subscriptions a filter, which every event passes.
+    """
     make_catalogue()
     world = World()
     for first in range(0, endpoints, endpoints_a_tenant):
@@ -65,7 +82,15 @@ def make_world(
             )
             path = f"/api/v1/tenants/{tenant.slug}"
             world.tenants.append(tenant.id)
-            types = [TO_ALL if is_fan_out else f"bench.e{number - first}" for number in numbers]
+            if is_checked:
+                EventType.objects.bulk_create(
+                    EventType(tenant=tenant, name=f"checked.e{number - first}", schema=SCHEMA)
+                    for number in numbers
+                )
+            types = [
+                TO_ALL if is_fan_out else f"{'checked' if is_checked else 'bench'}.e{number - first}"
+                for number in numbers
+            ]
             world.targets += [(path, key, each) for each in (types[:1] if is_fan_out else types)]
             rows = [
                 Endpoint(
@@ -76,12 +101,19 @@ def make_world(
                 )
                 for number in numbers
             ]
-            _write(tenant, rows, types, [f"/{name}/{number}" for number in numbers], world)
+            paths = [f"/{name}/{number}" for number in numbers]
+            _write(tenant, rows, types, paths, world, filter=FILTER if is_checked else None)
     return world
 
 
 def _write(
-    tenant: Tenant, endpoints: list[Endpoint], types: list[str], paths: list[str], world: World
+    tenant: Tenant,
+    endpoints: list[Endpoint],
+    types: list[str],
+    paths: list[str],
+    world: World,
+    *,
+    filter: str | None,
 ) -> None:
     texts = [generate_secret() for _ in endpoints]
     world.secrets.update(zip(paths, texts, strict=True))
@@ -97,7 +129,7 @@ def _write(
         for endpoint, text in zip(endpoints, texts, strict=True)
     )
     subscriptions = [
-        Subscription(tenant=tenant, endpoint=endpoint, event_type=event_type)
+        Subscription(tenant=tenant, endpoint=endpoint, event_type=event_type, filter=filter)
         for endpoint, event_type in zip(endpoints, types, strict=True)
     ]
     Subscription.objects.for_tenant(tenant).bulk_create(subscriptions)
@@ -124,7 +156,7 @@ def _snapshot(endpoint: Endpoint, subscription: Subscription) -> dict[str, objec
             {
                 "id": str(subscription.id),
                 "event_type": subscription.event_type,
-                "filter": None,
+                "filter": subscription.filter,
                 "has_transformation": False,
             }
         ],
