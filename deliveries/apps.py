@@ -20,6 +20,9 @@ SCHEDULE = {
     "make partitions ahead": ("deliveries.make_partitions", 3600, 3600),
     "expire what was kept too long": ("deliveries.expire", 3600, 3600),
     "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
+    "tell what happened": ("deliveries.announce", 5, 10),
+    "disable what fails for days": ("deliveries.judge_failing", 60, 60),
+    "forget what was told long ago": ("deliveries.forget_announcements", 3600, 3600),
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
 }

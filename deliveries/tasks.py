@@ -23,15 +23,24 @@ from celery.signals import (
 from django.conf import settings
 from django.db import close_old_connections
 
-from deliveries import job_tasks
+from deliveries import health_tasks, job_tasks
 from deliveries.pipeline import counters, partitions, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
 from deliveries.services.endpoints import disable_gone
 
-__all__ = ["correct_backlog", "dispatch", "expire", "job_tasks", "make_partitions", "repair", "sweep"]
-"""Celery looks for tasks in this module; those of jobs come along."""
+__all__ = [
+    "correct_backlog",
+    "dispatch",
+    "expire",
+    "health_tasks",
+    "job_tasks",
+    "make_partitions",
+    "repair",
+    "sweep",
+]
+"""Celery looks for tasks in this module; those of health and jobs come along."""
 
 logger = logging.getLogger(__name__)
 

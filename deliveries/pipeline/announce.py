@@ -91,8 +91,9 @@ listening AS MATERIALIZED (
           AND e.status = 'enabled' AND e.deleted_at IS NULL
     )
 )
-INSERT INTO deliveries_announcement (id, tenant_id, delivery_id, kind, data, is_quiet, created_at)
-SELECT r.id, r.tenant_id, r.delivery_id, '{Kind.DELIVERY_EXHAUSTED.value}', '{{}}', false, now()
+INSERT INTO deliveries_announcement (id, tenant_id, delivery_id, kind, data, is_quiet, created_at, notified_at)
+-- Nobody is notified of each.
+SELECT r.id, r.tenant_id, r.delivery_id, '{Kind.DELIVERY_EXHAUSTED.value}', '{{}}', false, now(), now()
 FROM r JOIN listening USING (tenant_id)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - words of ours

@@ -296,6 +296,7 @@ def delete_endpoint(*, actor: Actor, endpoint: Endpoint) -> None:
             target=ids.to_text(ids.ENDPOINT, row.id),
             before=facts(row),
         )
+        let_through([row.id])
         _wake(row.id)
 
 
@@ -363,6 +364,9 @@ def _switched(row: Endpoint) -> None:
     )
     if is_enabled:
         health.wipe(row)
+    else:
+        # What is pending behind an open circuit ends now, not when its wait is over.
+        let_through([row.id])
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,25 @@
+"""The Celery tasks of health: what is told of endpoints that fail, and what is done about them."""
+
+from datetime import UTC, datetime
+
+from celery import shared_task
+
+from deliveries.services import announcements, failing
+
+
+@shared_task(name="deliveries.announce", ignore_result=True, expires=10)
+def announce() -> None:
+    """Every 5 s: operational events of what happened."""
+    announcements.publish_waiting()
+
+
+@shared_task(name="deliveries.judge_failing", ignore_result=True, expires=60)
+def judge_failing() -> None:
+    """Every minute: warn of endpoints that do nothing but fail, and disable them in the end."""
+    failing.judge_failing(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.forget_announcements", ignore_result=True)
+def forget_announcements() -> None:
+    """Each hour: what was told a month ago."""
+    announcements.forget_old(now=datetime.now(UTC))

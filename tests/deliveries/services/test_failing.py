@@ -1,0 +1,207 @@
+"""Endpoints that fail for days: warned, disabled, and what they missed is ready to be sent."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane
+from deliveries.pipeline import ingest
+from deliveries.services import endpoints, failing, health, jobs
+from deliveries.services.failing import Judged, judge_failing
+from tenants.models import Tenant
+from tenants.services.audit import PLATFORM
+from tests.support.builders import deliveries_of, lane_of, make_endpoint, make_tenant, new_event, publish
+from tests.support.running import Webhooks, run_until_dry
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+URL = "https://receiver.example/hooks"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return timezone.now()
+
+
+def fail(endpoint: Endpoint, *, since: timedelta, last: timedelta = timedelta(), **fields: Any) -> None:
+    """Its lane as a holder leaves it: failing since so long ago, last so long ago."""
+    now = timezone.now()
+    values = {
+        "failures": 100,
+        "failing_since": now - since,
+        "failed_at": now - last,
+        "is_own_failing": True,
+        "circuit_opened_at": now - since,
+        "circuit_seconds": 900,
+        "hold_until": now + timedelta(minutes=15),
+        "hold_reason": "circuit",
+    }
+    Lane.unscoped.filter(endpoint=endpoint).update(**(values | fields))
+
+
+def told(tenant: Tenant) -> list[str]:
+    return list(Announcement.objects.for_tenant(tenant).order_by("id").values_list("kind", flat=True))
+
+
+def now_of(endpoint: Endpoint) -> Endpoint:
+    row: Endpoint = endpoints.endpoints_of(endpoint.tenant).get(id=endpoint.id)
+    return row
+
+
+def test_it_is_warned_after_four_days_and_disabled_after_five(now: datetime) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+
+    fail(endpoint, since=4 * DAY - timedelta(minutes=1))
+    early = judge_failing(now=now)
+    fail(endpoint, since=4 * DAY)
+    warned, again = judge_failing(now=now), judge_failing(now=now)
+    warning = Announcement.objects.for_tenant(tenant).get()
+    fail(endpoint, since=5 * DAY)
+    too_soon_after_the_warning = judge_failing(now=now)
+    fail(endpoint, since=5 * DAY, warned_at=now - DAY)
+    disabled = judge_failing(now=now)
+
+    assert [early, warned, again] == [Judged(0, 0), Judged(1, 0), Judged(0, 0)]
+    assert [too_soon_after_the_warning, disabled] == [Judged(0, 0), Judged(0, 1)]
+    assert told(tenant) == ["endpoint.disabling", "endpoint.disabled"]
+    assert abs(warning.data["disables_at"] - (now + DAY).timestamp()) < 5
+    row = now_of(endpoint)
+    assert (row.status, row.disabled_reason) == ("disabled", "failing")
+    assert row.missed_since == lane_of(endpoint).failing_since
+
+
+def test_nothing_is_disabled_without_a_warning_before(now: datetime) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    fail(endpoint, since=50 * DAY)
+
+    judged = judge_failing(now=now), judge_failing(now=now)
+
+    assert judged == (Judged(1, 0), Judged(0, 0))
+    assert now_of(endpoint).status == "enabled"
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields"),
+    [
+        ({}, {"failures": 19}),
+        ({}, {"last": 2 * DAY}),
+        ({"disable_after_days": 0}, {}),
+        ({"disable_after_days": 30}, {}),
+    ],
+    ids=["few failures", "the last one long ago", "never agreed", "later agreed"],
+)
+def test_it_stays_enabled(now: datetime, limits: dict[str, int], fields: dict[str, Any]) -> None:
+    tenant = make_tenant(limits=limits)
+    endpoint = make_endpoint(tenant, URL)
+    fail(endpoint, since=6 * DAY, **fields)
+    Lane.unscoped.filter(endpoint=endpoint).update(warned_at=now - 3 * DAY)
+
+    assert judge_failing(now=now) == Judged(0, 0)
+    assert now_of(endpoint).status == "enabled"
+
+
+def test_one_that_a_dispatcher_has_is_left_for_the_next_run(now: datetime) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    fail(endpoint, since=6 * DAY, warned_at=now - 3 * DAY, dispatcher_id=tenant.id)
+
+    assert judge_failing(now=now) == Judged(0, 0)
+
+
+def test_so_many_failures_in_a_row_are_enough_where_that_is_agreed(now: datetime) -> None:
+    tenant = make_tenant(limits={"disable_after_failures": 50})
+    endpoint = make_endpoint(tenant, URL)
+
+    fail(endpoint, since=timedelta(minutes=1), failures=39)
+    none = judge_failing(now=now)
+    fail(endpoint, since=timedelta(minutes=1), failures=40)
+    warned = judge_failing(now=now)
+    fail(endpoint, since=timedelta(minutes=1), failures=49)
+    not_yet = judge_failing(now=now)
+    fail(endpoint, since=timedelta(minutes=1), failures=50)
+    disabled = judge_failing(now=now)
+
+    assert [none, warned, not_yet, disabled] == [Judged(0, 0), Judged(1, 0), Judged(0, 0), Judged(0, 1)]
+
+
+def test_an_endpoint_that_recovers_between_look_and_lock_stays_enabled(now: datetime) -> None:
+    """The sweep has read that it fails; a good answer comes before it has the locks."""
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    fail(endpoint, since=6 * DAY, warned_at=now - 3 * DAY)
+    (found,) = failing._failing(is_warned=True, share=1.0)
+    Lane.unscoped.filter(endpoint=endpoint).update(failing_since=None, failures=0)
+
+    assert not failing._disable(*found)
+    assert now_of(endpoint).status == "enabled"
+    assert told(tenant) == []
+
+
+def test_what_fails_for_operational_events_alone_is_disabled_quietly(now: datetime) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    fail(endpoint, since=5 * DAY, warned_at=now - DAY, is_own_failing=False)
+
+    judge_failing(now=now)
+
+    assert list(Announcement.objects.for_tenant(tenant).values_list("kind", "is_quiet")) == [
+        ("endpoint.disabled", True)
+    ]
+
+
+def test_disabling_ends_what_waited_and_enabling_has_what_was_missed_ready(now: datetime) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        ingest.publish([new_event(tenant) for _ in range(5)])
+        fail(endpoint, since=5 * DAY, warned_at=now - DAY)
+        judge_failing(now=now)
+        run_until_dry()
+        cancelled = [(row.status, row.cancel_reason) for row in deliveries_of(tenant)]
+        publish(tenant)
+
+        enabled = endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        assert enabled.missed_since is not None
+        plan = jobs.Plan(
+            kind=Job.Kind.RECOVER,
+            only=Job.Only.FAILED,
+            since=enabled.missed_since,
+            until=datetime.now(UTC),
+        )
+        job = jobs.create_job(actor=PLATFORM, endpoint=enabled, plan=plan)
+        jobs.work(job_id=job.id)
+        run_until_dry()
+
+    assert cancelled == [("cancelled", "endpoint_disabled")] * 5
+    assert len(webhooks.requests) == 5
+    assert job.total == 5
+    assert now_of(endpoint).missed_since is None
+    found = health.of(now_of(endpoint), now=timezone.now())
+    assert (found.circuit, found.failures, found.failing_since, found.disables_at) == (
+        "closed",
+        0,
+        None,
+        None,
+    )
+
+
+def test_a_recovery_of_a_part_leaves_the_rest_to_be_recovered() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    endpoints.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
+    enabled = endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+    assert enabled.missed_since is not None
+    since = enabled.missed_since + timedelta(microseconds=1)
+    plan = jobs.Plan(kind=Job.Kind.RECOVER, only=Job.Only.FAILED, since=since, until=datetime.now(UTC))
+
+    with transaction.atomic():
+        jobs.create_job(actor=PLATFORM, endpoint=enabled, plan=plan)
+
+    assert now_of(endpoint).missed_since == enabled.missed_since
+    assert not Delivery.objects.for_tenant(tenant).exists()
