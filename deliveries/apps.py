@@ -24,6 +24,7 @@ SCHEDULE = {
     "disable what fails for days": ("deliveries.judge_failing", 60, 60),
     "forget what was told long ago": ("deliveries.forget_announcements", 3600, 3600),
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
+    "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
 }
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from deliveries.services import erasing, jobs
+from deliveries.services import bulk, erasing, jobs, overview
 from deliveries.services.jobs import Progress
 
 BEHIND_SECONDS = 0.5
@@ -27,6 +27,23 @@ def continue_jobs() -> None:
     """Every 10 s: jobs whose worker is gone, or whose message was lost."""
     for job_id in jobs.stale_jobs():
         jobs.announce(job_id)
+    for bulk_id in bulk.stale():
+        bulk.announce(bulk_id)
+
+
+@shared_task(name="deliveries.run_bulk", ignore_result=True)
+def run_bulk(bulk_id: str) -> str:
+    """A slice of an operator's action, then a message for the next one, as above."""
+    progress = bulk.work(bulk_id=UUID(bulk_id))
+    if progress is Progress.AT_ONCE:
+        run_bulk.apply_async((bulk_id,), retry=False)
+    return progress.value
+
+
+@shared_task(name="deliveries.sample_metrics", ignore_result=True, expires=30)
+def sample_metrics() -> None:
+    """Each minute: the totals, from which the admin's dashboard tells speeds."""
+    overview.sample()
 
 
 @shared_task(name="deliveries.erase_echoes", ignore_result=True)

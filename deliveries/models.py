@@ -9,7 +9,7 @@ writer, `pipeline/ingest.py`, keeps the tenant, and `tests/architecture/test_his
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Index, Q
+from django.db.models import F, Func, Index, Q
 from django.db.models.functions import Greatest, Least, Now
 from django.utils.translation import gettext_lazy as _
 
@@ -20,6 +20,17 @@ from tenants.scoping import TenantOwned
 
 def default_success_statuses() -> list[str]:
     return ["2xx"]
+
+
+class ReversedHost(Func):
+    """The host of a URL, its letters in reverse: an index of it finds `example.com` and everything below it.
+
+    URLs are kept without user names and with their host in lower case; see `validation.url`.
+    """
+
+    # By bytes, so that an index of it serves LIKE 'moc.elpmaxe.%'.
+    template = r"""(reverse(substring(%(expressions)s from '^[a-z]+://(\[[^]]*\]|[^/:?]*)')) COLLATE "C")"""
+    output_field = models.TextField()
 
 
 class Endpoint(TenantOwned):
@@ -115,6 +126,13 @@ class Endpoint(TenantOwned):
         indexes = [
             # A tenant's list, and the settings that fan-out loads when its version changed.
             Index(fields=["tenant", "-id"], name="endpoint_by_tenant"),
+            # Operators: those of one host, or of all hosts below a domain, whatever tenant they are of.
+            Index(
+                ReversedHost("url"),
+                F("id"),
+                condition=Q(deleted_at__isnull=True),
+                name="endpoint_by_host",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -582,3 +600,56 @@ class Job(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class BulkAction(models.Model):
+    """What an operator does to many things at once, in the background. Its place is written with each of them."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        CANCELLED = "cancelled", _("cancelled")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    action = models.CharField(max_length=32)
+    """One of `services/bulk.py`."""
+    selection = models.JSONField()
+    """What it is done to: {"ids": […]} or the filters of a list."""
+    arguments = models.JSONField(default=dict)
+    actor_id = models.CharField(max_length=64)
+    actor_label = models.CharField(max_length=254)
+    remote_ip = models.GenericIPAddressField(null=True)
+    request_id = models.CharField(max_length=128, blank=True, default="")
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.RUNNING)
+    total = models.PositiveIntegerField()
+    """As counted at the beginning, up to a bound."""
+    done = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+    reasons = models.JSONField(default=dict)
+    """Why it could not be done, by how often."""
+    problems = models.JSONField(default=list)
+    """The first of those that it could not be done to: [id, why]."""
+    cursor = models.UUIDField(null=True)
+    """Key of the last one."""
+    heartbeat_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        indexes = [
+            # Those whose worker is gone.
+            Index(fields=["heartbeat_at"], condition=Q(status="running"), name="bulk_action_running"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.id}"
+
+
+class MetricSample(models.Model):
+    """The totals of one minute, kept for a day: what the admin's dashboard tells speeds from."""
+
+    at = models.DateTimeField(primary_key=True)
+    totals = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.at}"

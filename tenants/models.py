@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -110,6 +112,8 @@ class Tenant(models.Model):
         indexes = [
             # Dispatchers read the few that differ, every two seconds.
             models.Index(fields=["id"], condition=~models.Q(weight=1), name="tenant_weighted"),
+            # Operators: by words of the name and the slug.
+            GinIndex(SearchVector("name", "slug", config="simple"), name="tenant_by_words"),
         ]
 
     def __str__(self) -> str:
@@ -291,6 +295,25 @@ class PortalLink(TenantOwned):
     used_at = models.DateTimeField(null=True, editable=False)
     ended_at = models.DateTimeField(null=True, editable=False)
     """Deleted by request: the link and its sessions are over."""
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class SupportSession(TenantOwned):
+    """An operator in a tenant's portal: looking alone, unless there is a reason to do more. Over after half an hour."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=200, blank=True, default="")
+    """Empty: read-only."""
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta(TenantOwned.Meta):

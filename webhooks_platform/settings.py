@@ -35,7 +35,7 @@ INSTALLED_APPS = [
     "webhooks_platform",
     "tenants",
     "deliveries",
-    "django.contrib.admin",
+    "webhooks_platform.admin_app.OperatorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -131,6 +131,27 @@ def cancel_delivery(*, actor: Actor, delivery: Delivery) -> Delivery:
     return delivery
 
 
+def cancel_pending(*, actor: Actor, endpoint: Endpoint, most: int) -> int:
+    """Cancel what waits for an endpoint, the oldest first, and no more than `most`. Returns how many there were."""
+    with transaction.atomic():
+        waiting = Delivery.objects.for_tenant(endpoint.tenant_id).filter(
+            endpoint_id=endpoint.id, status=Delivery.Status.PENDING
+        )
+        found = list(waiting.order_by("id").values_list("id", flat=True)[:most])
+        ended = cancel(
+            tenant_id=endpoint.tenant_id, delivery_ids=found, reason=Delivery.CancelReason.REQUESTED
+        )
+        if ended:
+            audit.record(
+                actor=actor,
+                tenant=endpoint.tenant_id,
+                action="endpoint.drained",
+                target=ids.to_text(ids.ENDPOINT, endpoint.id),
+                after={"cancelled": len(ended)},
+            )
+    return len(found)
+
+
 def check_sendable(*, tenant_id: UUID, endpoint_id: UUID) -> None:
     """Raises EndpointStopped. The lane's holder ends what is owed to an endpoint that is stopped a moment later."""
     endpoint = Endpoint.objects.for_tenant(tenant_id).filter(id=endpoint_id).first()

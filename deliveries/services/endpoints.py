@@ -328,6 +328,38 @@ def disable_gone(*, endpoint_id: UUID) -> None:
             return
 
 
+def pause_endpoint(*, actor: Actor, endpoint: Endpoint) -> Endpoint:
+    """Of operators: deliveries are made and wait, what is in the air lands. Raises access.NotFound."""
+    return _hold(actor=actor, endpoint=endpoint, is_paused=True)
+
+
+def continue_endpoint(*, actor: Actor, endpoint: Endpoint) -> Endpoint:
+    """What waited is delivered, unless the tenant is suspended. Raises access.NotFound."""
+    return _hold(actor=actor, endpoint=endpoint, is_paused=False)
+
+
+def _hold(*, actor: Actor, endpoint: Endpoint, is_paused: bool) -> Endpoint:
+    with transaction.atomic():
+        # Its lock keeps a suspension of the tenant, which pauses lanes as well, before or behind this.
+        raise_settings_version(endpoint.tenant_id)
+        row = _under_lock(endpoint)
+        if row.is_paused == is_paused:
+            return row
+        row.is_paused = is_paused
+        row.save(update_fields=["is_paused"])
+        is_held = is_paused or row.tenant.status == Tenant.Status.SUSPENDED
+        Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=is_held)
+        audit.record(
+            actor=actor,
+            tenant=row.tenant_id,
+            action="endpoint.paused" if is_paused else "endpoint.continued",
+            target=ids.to_text(ids.ENDPOINT, row.id),
+        )
+        if not is_held:
+            _wake(row.id)
+    return row
+
+
 def _switch(
     *, actor: Actor, endpoint: Endpoint, status: Endpoint.Status, reason: Endpoint.DisabledReason | None
 ) -> Endpoint:

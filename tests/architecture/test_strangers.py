@@ -265,7 +265,8 @@ def test_a_key_without_the_scope_is_told_which(route: Route, world: World) -> No
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 PAGE_SAMPLES = {
-    "object_id": "1",
+    "object_id": "00000000-0000-0000-0000-000000000001",
+    "action": "suspend",
     "content_type_id": "1",
     "url": "nowhere",
     "app_label": "tenants",

@@ -1,0 +1,188 @@
+"""How the platform stands, for the operators' dashboard: speeds, what fails, who delivers. Called by the admin.
+
+Nothing here counts or scans: speeds are differences of the totals that `/metrics` shows, what fails has an index of its
+own, and every list ends after so many.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from deliveries.models import Dispatcher, Endpoint, Lane, MetricSample
+from deliveries.services import hosts
+from tenants.models import Tenant
+
+KEPT: Final = timedelta(days=1)
+"""How long samples of the totals are kept."""
+
+SAMPLED: Final = ("publishes:", "deliveries_made:", "deliveries_ended:", "attempts:")
+"""Beginnings of the keys of totals that speeds are told of."""
+
+MOST_FAILING: Final = 2_000
+"""Failing endpoints that are looked at for the worst tenants and hosts, those that fail longest first."""
+
+MOST_LANES: Final = 10_000
+"""Lanes of a dispatcher are counted so far."""
+
+
+# --- speeds -----------------------------------------------------------------------------------------------------------
+
+
+def totals_now() -> dict[str, float]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key, value FROM deliveries_metrictotal")
+        return dict(cursor.fetchall())
+
+
+def sample() -> None:
+    """Keep the totals as they are, and forget those of yesterday."""
+    totals = {key: value for key, value in totals_now().items() if key.startswith(SAMPLED)}
+    now = timezone.now()
+    MetricSample.objects.create(at=now, totals=totals)
+    MetricSample.objects.filter(at__lt=now - KEPT).delete()
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Of the time since a sample, each a second. None: there is no sample yet."""
+
+    seconds: float
+    published: float
+    succeeded: float
+    failed: float
+    attempts: float
+    attempts_failed: float
+
+
+def speeds(totals: dict[str, float], *, over: timedelta, now: datetime) -> Speeds | None:
+    """`over`: about how far back. The newest sample that is so old, or the oldest there is."""
+    older = MetricSample.objects.filter(at__lte=now - over, at__gt=now - 2 * over).order_by("-at").first()
+    first = older or MetricSample.objects.filter(at__gt=now - over).order_by("at").first()
+    if first is None:
+        return None
+    elapsed = max((now - first.at).total_seconds(), 1.0)
+
+    def speed(key: str) -> float:
+        before: float = first.totals.get(key, 0.0)
+        return max(0.0, totals.get(key, 0.0) - before) / elapsed
+
+    attempts = {key: speed(key) for key in totals if key.startswith("attempts:")}
+    return Speeds(
+        seconds=elapsed,
+        published=speed("publishes:accepted"),
+        succeeded=speed("deliveries_ended:succeeded"),
+        failed=speed("deliveries_ended:failed"),
+        attempts=sum(attempts.values()),
+        attempts_failed=sum(value for key, value in attempts.items() if key != "attempts:succeeded"),
+    )
+
+
+def course(*, now: datetime, minutes: int = 60) -> list[tuple[datetime, float]]:
+    """Deliveries that ended, a second, minute by minute: (when, how many)."""
+    samples = list(MetricSample.objects.filter(at__gt=now - timedelta(minutes=minutes + 2)).order_by("at"))
+    found = []
+    for before, after in pairwise(samples):
+        elapsed = (after.at - before.at).total_seconds()
+        ended = sum(
+            value - before.totals.get(key, 0.0)
+            for key, value in after.totals.items()
+            if key.startswith("deliveries_ended:")
+        )
+        if elapsed > 0:
+            found.append((after.at, max(0.0, ended) / elapsed))
+    return found
+
+
+# --- what fails -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FailingTenant:
+    tenant: Tenant
+    endpoints: int
+    since: datetime
+
+
+@dataclass(slots=True)
+class FailingHost:
+    host: str
+    endpoints: int
+    tenants: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """The endpoints that fail longest, and whom and what they have in common."""
+
+    endpoints: list[Endpoint]
+    tenants: list[FailingTenant]
+    hosts: list[FailingHost]
+    is_cut: bool
+    """There are more than were looked at."""
+
+
+def failing(*, most: int = 10) -> Failing:
+    """Those whose last answers were all bad, with their lanes. Along the index of failing lanes."""
+    lanes: list[Any] = list(
+        Lane.unscoped.filter(
+            failing_since__isnull=False, endpoint__deleted_at__isnull=True, endpoint__status="enabled"
+        )
+        .select_related("endpoint", "endpoint__tenant")
+        .defer("endpoint__sensitive_headers_encrypted")
+        .order_by("failing_since", "endpoint")[: MOST_FAILING + 1]
+    )
+    is_cut = len(lanes) > MOST_FAILING
+    tenants: dict[UUID, FailingTenant] = {}
+    of_host: dict[str, FailingHost] = {}
+    tenants_of_host: dict[str, set[UUID]] = {}
+    for lane in lanes[:MOST_FAILING]:
+        since, tenant = lane.failing_since, lane.endpoint.tenant
+        lane.endpoint.lane = lane
+        entry = tenants.setdefault(tenant.id, FailingTenant(tenant, 0, since))
+        entry.endpoints += 1
+        host = hosts.host_of(lane.endpoint.url)
+        place = of_host.setdefault(host, FailingHost(host, 0, 0, since))
+        place.endpoints += 1
+        tenants_of_host.setdefault(host, set()).add(tenant.id)
+    for host, place in of_host.items():
+        place.tenants = len(tenants_of_host[host])
+    return Failing(
+        endpoints=[lane.endpoint for lane in lanes[:most]],
+        tenants=sorted(tenants.values(), key=lambda each: (-each.endpoints, each.since))[:most],
+        hosts=sorted(of_host.values(), key=lambda each: (-each.endpoints, each.since))[:most],
+        is_cut=is_cut,
+    )
+
+
+# --- who waits, who delivers ------------------------------------------------------------------------------------------
+
+# Along the index of ready lanes; each is one of the queue that dispatchers take from.
+WAITING = """
+SELECT endpoint_id FROM deliveries_lane
+WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused ORDER BY ready_at LIMIT %s
+"""
+
+
+def dispatchers() -> list[Dispatcher]:
+    """The oldest first; there are few."""
+    return list(Dispatcher.objects.order_by("started_at", "id")[:100])
+
+
+def lanes_of(dispatcher_id: UUID) -> int:
+    """How many lanes it has, as far as MOST_LANES."""
+    return int(Lane.unscoped.filter(dispatcher_id=dispatcher_id).values("pk")[:MOST_LANES].count())
+
+
+def waiting_longest(*, most: int = 5) -> list[Lane]:
+    """Ready lanes that nobody has taken yet, with endpoint and tenant."""
+    with connection.cursor() as cursor:
+        cursor.execute(WAITING, [most])
+        found = [row[0] for row in cursor.fetchall()]
+    lanes = Lane.unscoped.filter(endpoint_id__in=found).select_related("endpoint", "endpoint__tenant")
+    return sorted(lanes.defer("endpoint__sensitive_headers_encrypted"), key=lambda lane: lane.ready_at)

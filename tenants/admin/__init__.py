@@ -1,0 +1,8 @@
+"""The admin of tenants, for operators. History is read-only; what changes something calls the services, and is audited.
+
+`base` is what all lists and pages of the admin have in common, `show` how values look. `deliveries/admin` builds on both.
+"""
+
+from tenants.admin import catalogue, people, tenants
+
+__all__ = ["catalogue", "people", "tenants"]

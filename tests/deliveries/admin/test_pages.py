@@ -1,0 +1,342 @@
+"""The admin's lists and pages: who sees them, what they never show, how they lead on, and what they cost."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from deliveries.models import Delivery, Endpoint, Event, Lane
+from tenants import ids
+from tenants.models import ApiKey, Member, Tenant
+from tests.support.api import make_key, make_tenant
+from tests.support.operators import looker, operator, without_rights
+from tests.support.portal import make_member, text_of
+from tests.support.published import (
+    add_attempt,
+    deliveries_of,
+    delivery_of,
+    end,
+    make_endpoint,
+    make_type,
+    publish,
+)
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SECRETS = ("s3cret-header", "s3cret-query", "s3cret-payload", "s3cret-answer", "s3cret-response-header")
+
+MODELS = [
+    "tenants_tenant",
+    "tenants_user",
+    "tenants_member",
+    "tenants_apikey",
+    "tenants_portallink",
+    "tenants_eventtype",
+    "tenants_auditentry",
+    "deliveries_endpoint",
+    "deliveries_subscription",
+    "deliveries_event",
+    "deliveries_delivery",
+    "deliveries_attempt",
+    "deliveries_dispatcher",
+    "deliveries_job",
+    "deliveries_bulkaction",
+]
+
+
+@dataclass(frozen=True)
+class World:
+    tenant: Tenant
+    endpoint: Endpoint
+    event: Event
+    delivery: Delivery
+    pages: dict[str, str]
+    key: str
+
+
+@pytest.fixture(scope="module")
+def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
+    with django_db_blocker.unblock():
+        yield make_world()
+
+
+def make_world() -> World:
+    """One of everything, each with what must not be shown."""
+    tenant = make_tenant(name="North Clinic")
+    kind = make_type(tenant)
+    endpoint = make_endpoint(
+        tenant,
+        f"https://hooks.{tenant.slug}.example.com/in?token=s3cret-query",
+        headers={"authorization": "Bearer s3cret-header", "x-team": "blue"},
+    )
+    event = publish(tenant, data=b'{"name":"s3cret-payload"}')
+    delivery = end(
+        delivery_of(event), "failed", last_outcome="http_error", last_status_code=500, attempt_count=1
+    )
+    attempt = add_attempt(
+        delivery,
+        response_body=b"s3cret-answer",
+        response_headers=b"HTTP/1.1 500 Oops\r\nset-cookie: s3cret-response-header\r\n\r\n",
+    )
+    user = make_member(tenant)
+    key = make_key(tenant)
+    row = ApiKey.objects.filter(tenant=tenant).latest("id")
+    subscription = endpoint.subscriptions.all()[0]
+    pages = {
+        "tenants_tenant": tenant.pk,
+        "tenants_user": user.pk,
+        "tenants_member": Member.objects.for_tenant(tenant).get().pk,
+        "tenants_apikey": row.pk,
+        "tenants_eventtype": kind.pk,
+        "deliveries_endpoint": endpoint.pk,
+        "deliveries_subscription": subscription.pk,
+        "deliveries_event": event.pk,
+        "deliveries_delivery": delivery.pk,
+        "deliveries_attempt": attempt.pk,
+    }
+    return World(
+        tenant,
+        endpoint,
+        event,
+        delivery,
+        {model: reverse(f"admin:{model}_change", args=[key]) for model, key in pages.items()},
+        key,
+    )
+
+
+def list_of(model: str) -> str:
+    return reverse(f"admin:{model}_changelist")
+
+
+def all_pages(world: World) -> list[str]:
+    return [
+        *map(list_of, MODELS),
+        *world.pages.values(),
+        list_of("deliveries_delivery") + f"?tenant={world.tenant.slug}&status=failed",
+        reverse("admin:index"),
+        reverse("admin:find") + f"?q={world.tenant.slug}",
+        reverse("admin:host") + f"?host=hooks.{world.tenant.slug}.example.com",
+        reverse("admin:sending"),
+        reverse("admin:act", args=["disable"]) + f"?ids={world.endpoint.pk}",
+    ]
+
+
+# --- who --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_operator_sees_every_list_and_page(world: World) -> None:
+    client = operator()
+
+    for path in all_pages(world):
+        assert client.get(path).status_code == 200, path
+
+
+def test_who_may_look_sees_them_without_a_button(world: World) -> None:
+    client = looker()
+    asking = (reverse("admin:sending"), "/admin/act/")
+
+    for path in all_pages(world):
+        response = client.get(path)
+        if path.startswith(asking):
+            assert response.status_code == 403, path
+        else:
+            assert response.status_code == 200, path
+            assert "/admin/act/" not in response.content.decode(), path
+            assert "Stop all sending…" not in text_of(response)
+
+
+def test_who_looks_cannot_act_by_hand_either(world: World) -> None:
+    client = looker()
+
+    answers = [
+        client.post(reverse("admin:act", args=["disable"]), {"ids": str(world.endpoint.pk)}),
+        client.post(reverse("admin:sending"), {"to": "stop", "reason": "because"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    world.endpoint.refresh_from_db()
+    assert world.endpoint.status == "enabled"
+
+
+def test_staff_without_rights_see_nothing_of_any_tenant(world: World) -> None:
+    client = without_rights()
+
+    for path in all_pages(world):
+        response = client.get(path)
+        if path == reverse("admin:index"):
+            assert response.status_code == 200
+            assert "You may see nothing here." in text_of(response)
+        else:
+            assert response.status_code == 403, path
+        assert world.tenant.slug not in response.content.decode().replace(path, "")
+
+
+def test_members_and_strangers_do_not_get_in(world: World) -> None:
+    member, nobody = Client(), Client()
+    member.force_login(make_member(world.tenant, "admin"))
+
+    for path in all_pages(world):
+        for client in (member, nobody):
+            response = client.get(path)
+            assert response.status_code == 302, path
+            assert response["Location"].startswith("/admin/login/")
+    # Where nobody is asked for a password a second time.
+    assert member.get("/admin/login/?next=/admin/").status_code == 403
+    assert nobody.get("/admin/login/?next=/admin/")["Location"] == "/portal/sign-in?next=%2Fadmin%2F"
+    assert operator().get("/admin/login/")["Location"] == "/admin/"
+
+
+# --- what ---------------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_on_any_page(world: World) -> None:
+    client = operator()
+
+    for path in all_pages(world):
+        body = client.get(path).content.decode()
+        for secret in (*SECRETS, world.key, "whsec_"):
+            assert secret not in body, (path, secret)
+
+
+def test_the_policy_holds_and_nothing_is_inline(world: World) -> None:
+    client = operator()
+    beat = [
+        reverse("admin:django_celery_beat_periodictask_changelist"),
+        reverse("admin:django_celery_beat_periodictask_add"),
+        reverse("admin:django_celery_beat_crontabschedule_add"),
+        reverse("admin:auth_group_add"),
+        reverse("admin:password_change"),
+    ]
+
+    for path in [*all_pages(world), *beat]:
+        response = client.get(path)
+        body = response.content.decode()
+        assert response.status_code == 200, path
+        assert "script-src 'self';" in response["Content-Security-Policy"], path
+        assert "style-src 'self'" in response["Content-Security-Policy"], path
+        assert not re.search(r"<[^>]+ (style|on[a-z]+)=", body), path
+        assert "<style" not in body, path
+        # Our own markup, escaped by mistake.
+        assert "&lt;" not in body, path
+        for attributes in re.findall(r"<script([^>]*)>", body):
+            assert "src=" in attributes or 'type="application/json"' in attributes, (path, attributes)
+
+
+def test_hostile_text_is_text(world: World) -> None:
+    hostile = '<script>alert("x")</script>'
+    tenant = make_tenant(name=hostile)
+    endpoint = make_endpoint(tenant, description=hostile)
+    client = operator()
+
+    for path in (
+        reverse("admin:tenants_tenant_change", args=[tenant.pk]),
+        reverse("admin:deliveries_endpoint_change", args=[endpoint.pk]),
+        list_of("tenants_tenant") + f"?q={tenant.slug}",
+        list_of("deliveries_endpoint") + f"?tenant={tenant.slug}",
+        reverse("admin:find") + "?q=%3Cscript%3E",
+    ):
+        body = client.get(path).content.decode()
+        assert "&lt;script&gt;" in body, path
+        assert "<script>" not in body, path
+
+
+def test_one_thing_leads_to_the_next(world: World) -> None:
+    """Tenant, endpoints, deliveries, attempts, and why."""
+    client = operator()
+    slug, endpoint_id = world.tenant.slug, ids.to_text("ep", world.endpoint.pk)
+
+    assert (
+        f"/admin/deliveries/endpoint/?tenant={slug}"
+        in client.get(world.pages["tenants_tenant"]).content.decode()
+    )
+    endpoint = client.get(world.pages["deliveries_endpoint"]).content.decode().replace("&amp;", "&")
+    assert f"/admin/deliveries/delivery/?tenant={slug}&endpoint={endpoint_id}&status=failed" in endpoint
+    failed = client.get(
+        list_of("deliveries_delivery"), {"tenant": slug, "endpoint": endpoint_id, "status": "failed"}
+    )
+    assert world.pages["deliveries_delivery"] in failed.content.decode()
+    delivery = client.get(world.pages["deliveries_delivery"])
+    assert "The endpoint answered with status 500; it failed on its side" in text_of(delivery)
+    assert world.pages["deliveries_event"] in delivery.content.decode()
+    event = client.get(world.pages["deliveries_event"])
+    assert "Who got it, who did not, and why" in text_of(event)
+    assert world.pages["deliveries_attempt"] in delivery.content.decode()
+
+
+def test_what_does_not_exist_is_not_found(world: World) -> None:
+    client = operator()
+    nothing = "00000000-0000-7000-8000-000000000000"
+
+    for model in MODELS:
+        assert client.get(reverse(f"admin:{model}_change", args=[nothing])).status_code == 404, model
+        assert client.get(list_of(model) + "?cursor=made-up").status_code == 200, model
+        assert client.get(list_of(model) + "add/").status_code == 404, model
+
+
+def test_filters_say_what_they_cannot_do(world: World) -> None:
+    client = operator()
+    deliveries = list_of("deliveries_delivery")
+
+    assert "There is no such tenant." in text_of(client.get(deliveries + "?tenant=nobody-at-all"))
+    without = client.get(deliveries + "?status=failed")
+    assert without.status_code == 422
+    assert "Say of which tenant" in text_of(without)
+    assert "Must be an id that begins with ep_." in text_of(
+        client.get(deliveries + f"?tenant={world.tenant.slug}&endpoint=x")
+    )
+
+
+# --- at what cost -----------------------------------------------------------------------------------------------------
+
+
+def test_a_list_asks_as_often_for_many_rows_as_for_one() -> None:
+    one, many = make_tenant(), make_tenant(limits={"endpoints": None})
+    for tenant, count in ((one, 1), (many, 5)):
+        make_type(tenant)
+        for number in range(count):
+            make_endpoint(tenant, f"https://{number}.example.com")
+            make_member(tenant)
+        for _ in range(count):
+            add_attempt(deliveries_of(publish(tenant))[0])
+    client = operator()
+
+    for model in MODELS:
+        if model in {"tenants_user", "tenants_tenant", "deliveries_dispatcher", "deliveries_bulkaction"}:
+            continue
+        counted = []
+        for tenant in (one, many):
+            path = list_of(model) + ("" if model == "deliveries_attempt" else f"?tenant={tenant.slug}")
+            with CaptureQueriesContext(connection) as queries:
+                assert client.get(path).status_code == 200, model
+            counted.append(len(queries))
+            assert not [query for query in queries.captured_queries if "COUNT(" in query["sql"]], model
+        assert counted[0] == counted[1], model
+        assert counted[0] <= 6, model
+
+
+def test_the_dashboard_costs_the_same_whatever_fails() -> None:
+    client = operator()
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get("/admin/").status_code == 200
+        return len(captured)
+
+    queries()
+    before = queries()
+    tenant = make_tenant()
+    make_type(tenant)
+    for number in range(5):
+        endpoint = make_endpoint(tenant, f"https://{number}.down.example.com")
+        Lane.objects.for_tenant(tenant).filter(endpoint=endpoint).update(
+            failing_since="2020-01-01T00:00:00Z", failures=7
+        )
+
+    assert queries() == before
+    assert before <= 16
