@@ -19,6 +19,8 @@ SCHEDULE = {
     "wake forgotten lanes": ("deliveries.repair", 30, 30),
     "make partitions ahead": ("deliveries.make_partitions", 3600, 3600),
     "expire what was kept too long": ("deliveries.expire", 3600, 3600),
+    "let go what was kept long enough": ("deliveries.retention", 20, 20),
+    "drop weeks that nobody keeps": ("deliveries.drop_partitions", 3600, 3600),
     "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
     "tell what happened": ("deliveries.announce", 5, 10),
     "disable what fails for days": ("deliveries.judge_failing", 60, 60),

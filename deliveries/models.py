@@ -533,6 +533,25 @@ class SweepState(models.Model):
         return f"{self.repaired_at}"
 
 
+class RetentionMark(TenantOwned):
+    """How far one kind of a tenant's history is gone already, so that a run begins where the last one ended."""
+
+    class Kind(models.TextChoices):
+        ATTEMPTS = "attempts", _("headers and bodies of attempts")
+        PAYLOADS = "payloads", _("payloads")
+        DELIVERIES = "deliveries", _("deliveries and their attempts")
+        EVENTS = "events", _("events")
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    reached_at = models.DateTimeField()
+    """All that was made before has been looked at."""
+
+    class Meta(TenantOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["tenant", "kind"], name="retention_mark_once")]
+
+
 class MetricTotal(models.Model):
     """What all processes have counted so far, for `/metrics`. Written by `pipeline/counters.py`, in bulk."""
 

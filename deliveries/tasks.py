@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from deliveries import health_tasks, job_tasks
-from deliveries.pipeline import counters, partitions, sweeps
+from deliveries.pipeline import counters, partitions, retention, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
@@ -162,6 +162,18 @@ def repair() -> None:
 def make_partitions() -> None:
     """Each hour: partitions ahead."""
     partitions.ensure_partitions(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.retention", ignore_result=True)
+def retention_slice() -> None:
+    """Every 20 s: two seconds of what tenants keep no longer."""
+    retention.let_go(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.drop_partitions", ignore_result=True)
+def drop_partitions() -> None:
+    """Each hour: weeks older than the longest retention."""
+    retention.drop_partitions(now=datetime.now(UTC))
 
 
 @shared_task(name="deliveries.expire", ignore_result=True)

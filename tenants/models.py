@@ -87,6 +87,11 @@ class Tenant(models.Model):
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
     metadata = models.JSONField(default=dict, blank=True)
     retention_days = models.PositiveSmallIntegerField(default=90)
+    """Events, deliveries and attempts are kept so long."""
+    payload_retention_days = models.PositiveSmallIntegerField(null=True, blank=True)
+    """Payloads, if not as long as their events."""
+    attempt_retention_days = models.PositiveSmallIntegerField(null=True, blank=True)
+    """Headers and bodies of attempts, if not as long as the attempts."""
     schema_validation = models.CharField(
         max_length=8, choices=SchemaValidation.choices, default=SchemaValidation.ENFORCE
     )
@@ -106,6 +111,16 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=models.Q(retention_days__gte=1, retention_days__lte=365),
                 name="tenant_retention_days",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(payload_retention_days__gte=1, payload_retention_days__lte=365)
+                | models.Q(payload_retention_days__isnull=True),
+                name="tenant_payload_retention_days",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(attempt_retention_days__gte=1, attempt_retention_days__lte=365)
+                | models.Q(attempt_retention_days__isnull=True),
+                name="tenant_attempt_retention_days",
             ),
             models.CheckConstraint(condition=models.Q(weight__gte=1, weight__lte=100), name="tenant_weight"),
         ]

@@ -28,7 +28,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from psycopg_pool import PoolTimeout
 
-from deliveries.models import Delivery
+from deliveries.models import Delivery, RetentionMark
 from deliveries.pipeline.counters import BOUNDS
 from deliveries.pipeline.dispatch import Ending
 from deliveries.pipeline.ingest import Refusal
@@ -80,6 +80,12 @@ COUNTERS = {
         "Runs of dispatchers that ended.",
         "ending",
         (*[ending.name.lower() for ending in Ending], "failed"),
+    ),
+    "retention_rows": Counted(
+        "webhooks_retention_rows",
+        "Rows that went, or were emptied, because they were kept long enough.",
+        "kind",
+        tuple(RetentionMark.Kind.values),
     ),
     "lanes_taken_over": Counted("webhooks_lanes_taken_over", "Lanes freed from dispatchers that died."),
     "lanes_repaired": Counted("webhooks_lanes_repaired", "Lanes that the repair sweep had to wake."),

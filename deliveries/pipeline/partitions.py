@@ -59,6 +59,17 @@ def ensure_partitions(*, now: datetime, weeks_ahead: int = WEEKS_AHEAD, weeks_ba
     return made
 
 
+def weeks_of(parent: str) -> list[Week]:
+    """Those that have a partition, the oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT right(inhrelid::regclass::text, 8) AS day FROM pg_inherits WHERE inhparent = %s::regclass"
+            " ORDER BY day",
+            [parent],
+        )
+        return [Week(date.fromisoformat(day)) for (day,) in cursor.fetchall() if day.isdigit()]
+
+
 def weeks_ready(*, now: datetime) -> int:
     """Whole weeks ahead of the current one for which every table has its partition."""
     week = Week.of(now).next()

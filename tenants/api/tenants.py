@@ -50,6 +50,8 @@ EXAMPLE = {
     "status": "active",
     "metadata": {"plan": "gold"},
     "retention_days": 90,
+    "payload_retention_days": None,
+    "attempt_retention_days": None,
     "schema_validation": "enforce",
     "weight": 1,
     "limits": {
@@ -76,7 +78,19 @@ class TenantPut(Input):
         validation.metadata_changes, METADATA_CHANGES, help_text="PATCH merges key by key; null removes one."
     )
     retention_days = Field(
-        lambda value: validation.whole_number(value, low=1, high=365), fields.whole_number(1, 365, default=90)
+        lambda value: validation.whole_number(value, low=1, high=365),
+        fields.whole_number(1, 365, default=90),
+        help_text="So long events, deliveries and attempts are kept.",
+    )
+    payload_retention_days = Field(
+        lambda value: validation.whole_number(value, low=1, high=365),
+        fields.whole_number(1, 365),
+        help_text="So long payloads are kept; null: as long as their events.",
+    )
+    attempt_retention_days = Field(
+        lambda value: validation.whole_number(value, low=1, high=365),
+        fields.whole_number(1, 365),
+        help_text="So long headers and bodies of attempts are kept; null: as long as the attempts.",
     )
     schema_validation = Field(
         lambda value: validation.choice(value, Tenant.SchemaValidation.values), SCHEMA_VALIDATION
@@ -104,6 +118,8 @@ class TenantOut(Output):
     status = Shown(STATUS)
     metadata = Shown(fields.TEXTS)
     retention_days = Shown({"type": "integer"})
+    payload_retention_days = Shown(fields.nullable({"type": "integer"}))
+    attempt_retention_days = Shown(fields.nullable({"type": "integer"}))
     schema_validation = Shown(SCHEMA_VALIDATION)
     weight = Shown({"type": "integer"})
     limits = Shown(LIMITS, "Those in force, defaults included.")
@@ -118,6 +134,8 @@ def tenant_json(tenant: Tenant) -> dict[str, Any]:
         "status": tenant.status,
         "metadata": tenant.metadata,
         "retention_days": tenant.retention_days,
+        "payload_retention_days": tenant.payload_retention_days,
+        "attempt_retention_days": tenant.attempt_retention_days,
         "schema_validation": tenant.schema_validation,
         "weight": tenant.weight,
         "limits": tenant.effective_limits,

@@ -38,6 +38,8 @@ def test_creating_answers_with_the_tenant_and_where_it_is() -> None:
         "status": "active",
         "metadata": {"plan": "gold"},
         "retention_days": 90,
+        "payload_retention_days": None,
+        "attempt_retention_days": None,
         "schema_validation": "enforce",
         "weight": 1,
         "limits": DEFAULT_LIMITS,
