@@ -18,6 +18,12 @@ def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequen
             "does_not_fit",
             f"With GET the payload is in the query string, which cannot be {endpoint.format}.",
         )
+    if endpoint.auth is not None and "authorization" in taken:
+        wrong.add("auth", "does_not_fit", "The endpoint has a header Authorization of its own already.")
+    if not endpoint.url.startswith("https:"):
+        for field in ("client_certificate", "ca_certificates"):
+            if getattr(endpoint, field) is not None:
+                wrong.add(field, "does_not_fit", "Certificates need a URL that begins with https://.")
     if endpoint.signature_template is not None:
         _check_template(endpoint, taken, wrong)
 
@@ -32,6 +38,8 @@ def _check_template(endpoint: Endpoint, taken: set[str], wrong: Collector) -> No
             "required",
             "Must be given: with ed25519 the endpoint has no secret that an HMAC could use.",
         )
+    if endpoint.auth is not None:
+        taken = taken | {"authorization"}
     for name in header_names(parse(endpoint.signature_template)):
         if name.lower() in taken:
             wrong.add(

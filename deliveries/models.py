@@ -89,6 +89,15 @@ class Endpoint(TenantOwned):
     """How the signature of another scheme is made, beside ours; as `pipeline/signature_template.py` reads it."""
     template_secret_encrypted = models.BinaryField(null=True, editable=False)
     """The template's own secret. Empty: it signs with the endpoint's."""
+    auth = models.JSONField(null=True, blank=True)
+    """What is readable of how it signs in at the receiver: `type`, names and addresses."""
+    auth_encrypted = models.BinaryField(null=True, editable=False)
+    """Its password, token or client secret."""
+    client_certificate = models.TextField(null=True, blank=True)
+    """In PEM, shown to the receiver in the TLS handshake."""
+    client_key_encrypted = models.BinaryField(null=True, editable=False)
+    ca_certificates = models.TextField(null=True, blank=True)
+    """In PEM: what is trusted instead of the public authorities."""
     success_statuses = ArrayField(models.CharField(max_length=3), default=default_success_statuses)
     timeout_seconds = models.PositiveSmallIntegerField(default=15)
     rate_limit = models.FloatField(null=True, blank=True)

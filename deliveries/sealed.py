@@ -23,6 +23,8 @@ class Part(StrEnum):
     """What else of an endpoint is sealed: its place in the context."""
 
     TEMPLATE_SECRET = "endpoint-template"  # noqa: S105 - a name
+    AUTH = "endpoint-auth"
+    CLIENT_KEY = "endpoint-client-key"
 
 
 def seal_part(part: Part, plain: str, *, tenant_id: UUID, endpoint_id: UUID) -> bytes:

@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from deliveries import credentials as rules
 from deliveries import validation
 from deliveries.api import endpoint_credentials
 from deliveries.models import Endpoint
@@ -107,6 +108,9 @@ EXAMPLE: dict[str, Any] = {
     "sensitive_headers": ["Authorization"],
     "signature_scheme": "hmac-sha256",
     "signature_template": None,
+    "auth": None,
+    "client_certificate": None,
+    "ca_certificates": None,
     "success_statuses": ["2xx"],
     "timeout_seconds": 15,
     "rate_limit": None,
@@ -178,6 +182,21 @@ class EndpointChange(Input):
         help_text="A further signature, made the way of another scheme. Its `secret` is shown as `***`, which leaves it "
         "as it is; without one it signs with the endpoint's.",
     )
+    auth = Field(
+        lambda value: rules.auth(value, endpoints.url),
+        endpoint_credentials.AUTH,
+        help_text="How it signs in at the receiver. Its secret is shown as `***`, which leaves it as it is.",
+    )
+    client_certificate = Field(
+        rules.client_certificate,
+        endpoint_credentials.CLIENT_CERTIFICATE,
+        help_text="For mutual TLS, in PEM. The key is shown as `***`, which leaves it as it is.",
+    )
+    ca_certificates = Field(
+        rules.certificates,
+        endpoint_credentials.PEM,
+        help_text="In PEM: the authorities that the receiver's certificate may come from, instead of the public ones.",
+    )
     success_statuses = Field(
         validation.success_statuses,
         fields.list_of(fields.text(3, 3, pattern="^[2-5](xx|[0-9]{2})$"), 20, 1),
@@ -245,6 +264,9 @@ class EndpointOut(Output):
     sensitive_headers = Shown(fields.list_of({"type": "string"}), "Names only.")
     signature_scheme = Shown({"type": "string", "enum": list(validation.SIGNATURE_SCHEMES)})
     signature_template = Shown(fields.nullable(fields.ANY_OBJECT))
+    auth = Shown(fields.nullable(fields.TEXTS | {"additionalProperties": {"type": ["string", "null"]}}))
+    client_certificate = Shown(fields.nullable(fields.TEXTS))
+    ca_certificates = Shown(fields.nullable({"type": "string"}))
     success_statuses = Shown(fields.list_of({"type": "string"}))
     timeout_seconds = Shown({"type": "integer"})
     rate_limit = Shown(fields.nullable({"type": "number"}))
@@ -274,6 +296,9 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         "sensitive_headers": endpoint.sensitive_headers,
         "signature_scheme": endpoint.signature_scheme,
         "signature_template": credentials.shown_template(endpoint),
+        "auth": credentials.shown_auth(endpoint),
+        "client_certificate": credentials.shown_client_certificate(endpoint),
+        "ca_certificates": endpoint.ca_certificates,
         "success_statuses": endpoint.success_statuses,
         "timeout_seconds": endpoint.timeout_seconds,
         "rate_limit": endpoint.rate_limit,

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from itertools import islice
@@ -53,6 +54,7 @@ from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.retry import next_wait
 from deliveries.pipeline.rounds import Round, RoundWorker
 from deliveries.pipeline.tally import tally
+from deliveries.pipeline.tokens import TokenClient, TokenFailure, Tokens, TokenTag
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
 from deliveries.pipeline.wake import nudge
 from tenants import ids
@@ -118,6 +120,8 @@ STOP_LOOK_SECONDS = 0.05
 
 DESCRIPTORS_SPARE = 200
 
+UNAUTHORIZED = 401
+
 Connection = psycopg.Connection[Row]
 
 
@@ -170,6 +174,7 @@ class Dispatcher:
         self.dry_seconds = dry_seconds
         self.drain_seconds = drain_seconds
         self.health_rules = health_rules
+        self.tokens = Tokens(user_agent_line=self.user_agent_line)
         self.book = Book(capacity=self.capacity)
         self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
         self.results: list[Result] = []
@@ -356,19 +361,66 @@ class Dispatcher:
             logger.exception("a delivery could not be prepared", extra={"delivery_id": owed.id.hex()})
             request = Outcome.INTERNAL_ERROR, "the request could not be prepared"
         if isinstance(request, OutgoingRequest):
-            self.transport.start(request)
+            client = lane.config.token_client
+            if client is None:
+                self.transport.start(request)
+            else:
+                flight.request = request
+                self._start_with_token(flight, client)
         else:
             outcome, detail = request
             self._finish(flight, no_answer(flight, outcome, detail), outcome)
 
+    # --- access tokens ------------------------------------------------------------------------------------------------
+
+    def _start_with_token(self, flight: Flight, client: TokenClient) -> None:
+        """Send it as soon as there is a token; it is in the air meanwhile, and waits for no longer than a time-out."""
+        token = self.tokens.known(client)
+        match token:
+            case None:
+                asking = self.tokens.wait(client, flight)
+                if asking is not None:
+                    self.transport.start(asking)
+            case TokenFailure(outcome, detail, is_platform_fault):
+                answer = no_answer(flight, outcome, detail, is_platform_fault=is_platform_fault)
+                self._finish(flight, answer, outcome)
+            case str():
+                flight.token = token
+                request = flight.request
+                assert request is not None
+                line = f"authorization: Bearer {token}"
+                self.transport.start(replace(request, headers=[*request.headers, line]))
+
+    def _token_came(self, client: TokenClient, answer: Answer) -> None:
+        for flight in self.tokens.came(client, answer):
+            self._start_with_token(flight, client)
+
+    def _is_sent_again(self, flight: Flight) -> bool:
+        """The receiver refused its token: once, it is sent again with a new one, as the same attempt."""
+        client, token = flight.lane.config.token_client, flight.token
+        if client is None or flight.is_second or self.ending is not None:
+            return False
+        flight.is_second = True
+        self.tokens.refused(client, token)
+        self._start_with_token(flight, client)
+        return True
+
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
+        if answer.tag.__class__ is TokenTag:
+            self._token_came(answer.tag.client, answer)
+            return
         flight: Flight = answer.tag
         if answer.failure is not None:
             outcome = answer.failure
         elif answer.status_code in flight.lane.config.success:
             outcome = Outcome.SUCCEEDED
+        elif answer.status_code == UNAUTHORIZED and flight.lane.config.has_auth:
+            if self._is_sent_again(flight):
+                return
+            outcome = Outcome.CREDENTIALS_FAILED
+            answer.detail = "The receiver refused the endpoint's credentials."
         else:
             outcome = Outcome.HTTP_ERROR
         self._finish(flight, answer, outcome)

@@ -1,5 +1,6 @@
 """What the dispatcher must know of an endpoint to send to it: built once per settings version, kept by the holder."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,13 +11,15 @@ from uuid import UUID
 
 import psycopg
 
+from deliveries.credentials import expires_at as certificate_expires_at
 from deliveries.pipeline import arrays
 from deliveries.pipeline.address_guard import literal_host
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.outcome import SuccessStatuses
 from deliveries.pipeline.signature_template import SignatureTemplate, header_lines, parse
 from deliveries.pipeline.signing import HmacKey, SigningKey, ed25519_key, secret_text
-from deliveries.pipeline.transport import Destination
+from deliveries.pipeline.tokens import TOKEN_SECONDS, TokenClient, token_client
+from deliveries.pipeline.transport import Destination, OwnTls
 from deliveries.sealed import Part, open_headers, open_part, open_secret
 from tenants.encryption import DecryptionFailed
 
@@ -51,6 +54,11 @@ class EndpointConfig:
     """The signature of another scheme, beside ours."""
     template_secret: bytes | None = None
     """Its own. None: the texts of the endpoint's live secrets."""
+    has_auth: bool = False
+    token_client: TokenClient | None = None
+    """Where its access tokens come from, if it wants any."""
+    certificate_until: float = float("inf")
+    """Unix time at which its client certificate expires."""
     live_keys: list[SigningKey] = field(default_factory=list)
     live_until: float = 0.0
 
@@ -81,6 +89,7 @@ LOAD = """
 SELECT e.id, e.tenant_id, e.version, e.url, e.status, e.deleted_at IS NOT NULL, t.deleted_at IS NOT NULL,
        e.method, e.format, e.headers, e.sensitive_headers_encrypted, e.success_statuses, e.timeout_seconds,
        e.retry_schedule, e.max_in_flight, e.rate_limit, e.signature_template, e.template_secret_encrypted,
+       e.auth, e.auth_encrypted, e.client_certificate, e.client_key_encrypted, e.ca_certificates,
        ARRAY(SELECT s.encrypted FROM deliveries_endpointsecret s
              WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
        ARRAY(SELECT s.scheme FROM deliveries_endpointsecret s
@@ -117,6 +126,11 @@ def _config(
     rate_limit: float | None,
     template: dict[str, Any] | None,
     sealed_template_secret: bytes | None,
+    auth: dict[str, Any] | None,
+    sealed_auth: bytes | None,
+    client_certificate: str | None,
+    sealed_client_key: bytes | None,
+    ca_certificates: str | None,
     sealed_secrets: list[bytes],
     schemes: list[str],
     expiries: list[datetime | None],
@@ -125,7 +139,13 @@ def _config(
     broken = None
     keys: list[tuple[SigningKey, float]] = []
     sensitive: dict[str, str] = {}
-    template_secret: bytes | None = None
+    template_secret, auth_secret, client_key = None, None, None
+
+    def opened(part: Part, sealed: bytes | None) -> str | None:
+        if sealed is None:
+            return None
+        return open_part(part, bytes(sealed), tenant_id=tenant_uuid, endpoint_id=endpoint_uuid)
+
     try:
         for sealed, scheme, expires_at in zip(sealed_secrets, schemes, expiries, strict=True):
             secret = open_secret(tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed))
@@ -135,45 +155,74 @@ def _config(
             sensitive = open_headers(
                 tenant_id=tenant_uuid, endpoint_id=endpoint_uuid, sealed=bytes(sealed_headers)
             )
-        if sealed_template_secret is not None:
-            template_secret = open_part(
-                Part.TEMPLATE_SECRET,
-                bytes(sealed_template_secret),
-                tenant_id=tenant_uuid,
-                endpoint_id=endpoint_uuid,
-            ).encode()
+        template_secret = opened(Part.TEMPLATE_SECRET, sealed_template_secret)
+        auth_secret = opened(Part.AUTH, sealed_auth)
+        client_key = opened(Part.CLIENT_KEY, sealed_client_key)
     except (DecryptionFailed, ValueError):
-        broken = "a stored secret of this endpoint cannot be decrypted; rotate its secret and set its headers again"
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+        broken = (
+            "a stored secret of this endpoint cannot be decrypted; rotate its secret, and set its headers and"
+            " credentials again"
+        )
     lines = [f"{name}: {value}" for name, value in headers.items()]
+    own_lines = lines + [f"{name}: {value}" for name, value in sensitive.items()]
+    masked_lines = lines + [f"{name}: {MASK}" for name in sensitive]
+    client = None
+    if auth is not None and auth_secret is not None:
+        masked_lines.append(f"authorization: {MASK}")
+        if auth["type"] == "oauth2":
+            there = _destination(auth["token_url"], tenant_uuid, TOKEN_SECONDS, None)
+            client = token_client(auth=auth, secret=auth_secret, destination=there)
+        else:
+            own_lines.append(_authorization(auth, auth_secret))
+    tls = None
+    if client_certificate is not None or ca_certificates is not None:
+        tls = OwnTls(f"{endpoint_uuid} {version}", client_certificate, client_key, ca_certificates)
+    destination = _destination(url, tenant_uuid, float(timeout_seconds), tls)
     return EndpointConfig(
         endpoint_id=endpoint_id,
         tenant_id=tenant_id,
         version=version,
         cancel_reason=_cancel_reason(status, is_deleted, is_tenant_deleted),
-        destination=Destination(
-            url=url,
-            scheme=parts.scheme,
-            host=host,
-            port=parts.port or (443 if parts.scheme == "https" else 80),
-            tenant_id=tenant_uuid,
-            timeout_seconds=float(timeout_seconds),
-        ),
-        is_literal_address=literal_host(host) is not None,
+        destination=destination,
+        is_literal_address=literal_host(destination.host) is not None,
         method=method,
         format=format,
-        header_lines=lines + [f"{name}: {value}" for name, value in sensitive.items()],
-        masked_lines=lines + [f"{name}: {MASK}" for name in sensitive],
+        header_lines=own_lines,
+        masked_lines=masked_lines,
         keys=keys,
         template=None if template is None else parse(template),
-        template_secret=template_secret,
+        template_secret=None if template_secret is None else template_secret.encode(),
+        has_auth=auth is not None,
+        token_client=client,
+        certificate_until=float("inf")
+        if client_certificate is None
+        else certificate_expires_at(client_certificate).timestamp(),
         success=_success(tuple(success_statuses)),
         retry_schedule=None if retry_schedule is None else tuple(retry_schedule),
         max_in_flight=max_in_flight,
         rate_limit=rate_limit,
         broken=broken,
     )
+
+
+def _destination(url: str, tenant_id: UUID, seconds: float, tls: OwnTls | None) -> Destination:
+    parts = urlsplit(url)
+    return Destination(
+        url=url,
+        scheme=parts.scheme,
+        host=parts.hostname or "",
+        port=parts.port or (443 if parts.scheme == "https" else 80),
+        tenant_id=tenant_id,
+        timeout_seconds=seconds,
+        tls=tls,
+    )
+
+
+def _authorization(auth: dict[str, Any], secret: str) -> str:
+    if auth["type"] == "basic":
+        pair = f"{auth['username']}:{secret}".encode()
+        return f"authorization: Basic {base64.b64encode(pair).decode()}"
+    return f"authorization: Bearer {secret}"
 
 
 @lru_cache(maxsize=1000)

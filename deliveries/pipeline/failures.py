@@ -4,6 +4,7 @@ Shared by both transports, so that a customer reads the same whichever is in use
 """
 
 import errno
+import re
 from dataclasses import dataclass
 
 from deliveries.pipeline.outcome import Outcome
@@ -37,6 +38,27 @@ HEADERS_TOO_LARGE = Failure(Outcome.PROTOCOL_ERROR, "The headers of the answer a
 
 BAD_HANDSHAKE = Failure(Outcome.TLS_FAILED, "The TLS handshake failed.")
 WRONG_HOST = Failure(Outcome.TLS_FAILED, "The certificate is not valid for this host name.")
+
+REFUSED_OURS = Failure(Outcome.CREDENTIALS_FAILED, "The receiver refused the client certificate.")
+PROBABLY_REFUSED_OURS = Failure(
+    Outcome.CREDENTIALS_FAILED,
+    "The receiver ended the connection right after the TLS handshake: it probably refused the client certificate.",
+)
+"""With TLS 1.3 a client hears of it only after it sent its request, and often the connection's end is all it hears."""
+WANTS_OURS = Failure(
+    Outcome.TLS_FAILED, "The receiver asks for a client certificate, and the endpoint has none."
+)
+
+# What OpenSSL says of an alert by which the other side ends the connection because of our certificate.
+_ABOUT_OURS = re.compile("alert.*(certificate|unknown ca|access denied)", re.IGNORECASE)
+
+
+def of_our_certificate(message: str, *, has_one: bool) -> Failure | None:
+    """What a library's text says of our certificate: the receiver did not take it, or misses one. None: nothing."""
+    if _ABOUT_OURS.search(message.replace("_", " ")) is None:
+        return None
+    return REFUSED_OURS if has_one else WANTS_OURS
+
 
 # OpenSSL's verdicts on a certificate (x509_vfy.h) that a customer can act upon.
 _UNKNOWN_ISSUER = "The certificate's issuer is not trusted, or an intermediate certificate is missing."

@@ -25,6 +25,11 @@ class Flight:
     started: float
     """time.monotonic()"""
     headers: list[str] = field(default_factory=list)
+    request: OutgoingRequest | None = None
+    """Kept while it may be sent again with another access token."""
+    token: str = ""
+    is_second: bool = False
+    """It was sent again with a new token."""
     is_slow: bool = False
     is_over: bool = False
 
@@ -35,6 +40,8 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
     config = lane.config
     if config.broken is not None:
         return Outcome.INTERNAL_ERROR, config.broken
+    if config.certificate_until <= now:
+        return Outcome.CREDENTIALS_FAILED, "The endpoint's client certificate has expired."
     if owed.preparation_error is not None:
         return Outcome.TRANSFORMATION_FAILED, owed.preparation_error
     if payload.data is None:
@@ -89,13 +96,13 @@ def _body(config: EndpointConfig, payload: Payload) -> tuple[str, list[str], byt
     return encoded
 
 
-def no_answer(flight: Flight, outcome: Outcome, detail: str) -> Answer:
+def no_answer(flight: Flight, outcome: Outcome, detail: str, *, is_platform_fault: bool = False) -> Answer:
     """An attempt that never left."""
     return Answer(
         tag=flight,
         failure=outcome,
         detail=detail,
-        is_platform_fault=False,
+        is_platform_fault=is_platform_fault,
         status_code=None,
         response_headers=b"",
         response_body=b"",

@@ -8,7 +8,8 @@ What both promise, whatever the other side does:
 - Nothing is connected to that the address guard refuses, whatever the name resolves to by then.
 - No redirects, no proxies or passwords from the environment, no cookies; TLS is verified against the host name.
 - Every request ends within its time-out; bodies are cut and headers refused past their caps.
-- A connection is used again only for the same host name, port and address.
+- A connection is used again only for the same host name, port and address; one with certificates of an endpoint's own
+  for that endpoint alone.
 - Explanations are words of our own, never the receiver's or a library's.
 
 A transport belongs to one thread. It is made after forking, not before.
@@ -35,6 +36,18 @@ CONNECT_SECONDS = 10.0
 """For TCP and TLS together, at most: a host that does not react in this time will not in thirty seconds either."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class OwnTls:
+    """Certificates of one endpoint's own, in PEM. Its connections are shared with no other endpoint."""
+
+    name: str
+    """Of these and no others: endpoint and settings version."""
+    certificate: str | None
+    private_key: str | None
+    ca_certificates: str | None
+    """Trusted instead of the usual ones."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Destination:
     """Where requests of one endpoint go. Built once per settings version and used for every request."""
@@ -47,6 +60,7 @@ class Destination:
     tenant_id: UUID
     timeout_seconds: float
     """From connecting to the last byte read. Looking up the name has a deadline of its own, never a longer one."""
+    tls: OwnTls | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -33,6 +33,7 @@ from deliveries.pipeline.transport import (
     MAX_HEADERS,
     Answer,
     OutgoingRequest,
+    OwnTls,
 )
 
 IDLE_SECONDS = 60
@@ -40,6 +41,9 @@ IDLE_SECONDS = 60
 
 FIRST_ADDRESS_SECONDS = 3.0
 """For connecting, while the name has another address to try."""
+
+AFTER_HANDSHAKE_SECONDS = 1.0
+"""A new connection that breaks so soon after the handshake was ended because of the handshake."""
 
 EVENTS_PER_WAIT = 512
 """Sockets looked at in one go. More only lets the first answers wait for the last."""
@@ -66,6 +70,7 @@ _E_TOO_LARGE = 100
 
 _PROTOCOL_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY})
 _PLATFORM_ERRORS = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE})
+_BREAKS = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 _TLS_ERRORS = frozenset(
     {
         pycurl.E_SSL_CONNECT_ERROR,
@@ -214,8 +219,8 @@ class CurlTransport:
             queued, succeeded, failed = self._multi.info_read(EVENTS_PER_WAIT)
             for curl in succeeded:
                 self._end(self._sending[curl], None)
-            for curl, number, _ in failed:
-                self._end(self._sending[curl], number)
+            for curl, number, message in failed:
+                self._end(self._sending[curl], number, message)
             if not queued:
                 break
 
@@ -252,9 +257,14 @@ class CurlTransport:
         if route.failure is not None:
             self._answers.append(route.refusal(request, started_at, dns_seconds))
             return
-        transfer = (
-            self._spare.pop() if self._spare else _Transfer(self._guard, self._verify_ca, self._on_new_number)
-        )
+        if request.destination.tls is not None:
+            transfer = _Transfer(
+                self._guard, self._verify_ca, self._on_new_number, own_tls=request.destination.tls
+            )
+        elif self._spare:
+            transfer = self._spare.pop()
+        else:
+            transfer = _Transfer(self._guard, self._verify_ca, self._on_new_number)
         transfer.begin(request, route, started_at, dns_seconds)
         self._send(transfer)
 
@@ -269,7 +279,7 @@ class CurlTransport:
         self._sending[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
 
-    def _end(self, transfer: "_Transfer", number: int | None) -> None:
+    def _end(self, transfer: "_Transfer", number: int | None, message: str = "") -> None:
         del self._sending[transfer.curl]
         self._multi.remove_handle(transfer.curl)
         if number is not None and transfer.may_try_next_address(number):
@@ -277,8 +287,8 @@ class CurlTransport:
             transfer.turn_to_next_address()
             self._send(transfer)
             return
-        self._answers.append(transfer.answer(number))
-        if len(self._spare) < self._max_spare:
+        self._answers.append(transfer.answer(number, message))
+        if len(self._spare) < self._max_spare and not transfer.has_own_tls:
             transfer.let_go()
             self._spare.append(transfer)
         else:
@@ -332,12 +342,21 @@ class _Transfer:
         "_url_set",
         "address",
         "curl",
+        "has_own_tls",
         "request",
         "started_at",
     )
 
-    def __init__(self, guard: AddressGuard, verify_ca: str, on_new_number: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        guard: AddressGuard,
+        verify_ca: str,
+        on_new_number: Callable[[int], None],
+        *,
+        own_tls: OwnTls | None = None,
+    ) -> None:
         self._guard = guard
+        self.has_own_tls = own_tls is not None
         self._on_new_number = on_new_number
         self._opened: socket.socket | None = None
         self._url_set = ""
@@ -361,6 +380,8 @@ class _Transfer:
         curl.setopt(pycurl.SSL_VERIFYHOST, 2)
         curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         curl.setopt(pycurl.CAINFO, verify_ca)
+        if own_tls is not None:
+            _set_own_tls(curl, own_tls)
         curl.setopt(pycurl.MAXAGE_CONN, IDLE_SECONDS)
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open_socket)
         curl.setopt(pycurl.SOCKOPTFUNCTION, self._on_socket_made)
@@ -442,9 +463,11 @@ class _Transfer:
             setopt(pycurl.CONNECTTIMEOUT_MS, connect_timeout)
             self._connect_timeout_set = connect_timeout
 
-    def answer(self, number: int | None) -> Answer:
+    def answer(self, number: int | None, message: str = "") -> Answer:
         getinfo = self.curl.getinfo
-        failure = None if number is None and _ends_with_empty_line(self._headers) else self._failure(number)
+        failure = None
+        if number is not None or not _ends_with_empty_line(self._headers):
+            failure = self._failure(number, message)
         # Below 200 it only announces another one.
         status_code = getinfo(pycurl.RESPONSE_CODE)
         total = getinfo(pycurl.TOTAL_TIME)
@@ -503,7 +526,7 @@ class _Transfer:
                 self.curl.setopt(pycurl.CUSTOMREQUEST, method)
         self._method_set = method
 
-    def _failure(self, number: int | None) -> Failure | None:
+    def _failure(self, number: int | None, message: str) -> Failure | None:
         """What libcurl's error means. None: nothing bad, the answer was cut by us."""
         if self._is_out_of_resources or number in _PLATFORM_ERRORS:
             return failures.OUT_OF_RESOURCES
@@ -518,6 +541,8 @@ class _Transfer:
             return failures.CLOSED_MIDWAY
         if number == pycurl.E_OPERATION_TIMEDOUT:
             return self._time_out()
+        if not self._headers and (of_ours := self._failure_of_our_certificate(number, message)):
+            return of_ours
         if number in _TLS_ERRORS:
             other = (
                 failures.WRONG_HOST if number == pycurl.E_PEER_FAILED_VERIFICATION else failures.BAD_HANDSHAKE
@@ -535,6 +560,15 @@ class _Transfer:
         if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):
             return failures.RESET
         return failures.UNINTELLIGIBLE
+
+    def _failure_of_our_certificate(self, number: int | None, message: str) -> Failure | None:
+        own_tls = self.request.destination.tls
+        has_one = own_tls is not None and own_tls.certificate is not None
+        if has_one and self._is_new_connection and number in _BREAKS:
+            secured = self.curl.getinfo(pycurl.APPCONNECT_TIME)
+            if secured and self.curl.getinfo(pycurl.TOTAL_TIME) - secured < AFTER_HANDSHAKE_SECONDS:
+                return failures.of_our_certificate(message, has_one=True) or failures.PROBABLY_REFUSED_OURS
+        return failures.of_our_certificate(message, has_one=has_one)
 
     def _time_out(self) -> Failure:
         is_secure = self.request.destination.scheme == "https"
@@ -585,6 +619,21 @@ class _Transfer:
         self._body.append(chunk[: MAX_BODY_BYTES - self._body_bytes])
         self._is_truncated = True
         return -1
+
+
+def _set_own_tls(curl: pycurl.Curl, own: OwnTls) -> None:
+    # libcurl uses a connection again only where these are the same to the byte. The name, outside of what PEM reads,
+    # is what two endpoints with the same certificates do not have in common.
+    mark = f"{own.name}\n"
+    if own.ca_certificates is not None:
+        curl.unsetopt(pycurl.CAINFO)
+        curl.setopt(pycurl.CAINFO_BLOB, (mark + own.ca_certificates).encode())
+    if own.certificate is not None and own.private_key is not None:
+        curl.setopt(pycurl.SSLCERTTYPE, "PEM")
+        curl.setopt(pycurl.SSLKEYTYPE, "PEM")
+        curl.setopt(pycurl.SSLCERT_BLOB, (mark + own.certificate).encode())
+        curl.setopt(pycurl.SSLKEY_BLOB, own.private_key.encode())
+    curl.setopt(pycurl.SSL_SESSIONID_CACHE, 0)
 
 
 def _other_tls_fault(number: int) -> str:

@@ -46,7 +46,9 @@ from deliveries.pipeline.transport import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     Answer,
+    Destination,
     OutgoingRequest,
+    OwnTls,
 )
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ CONNECTIONS_PER_POOL = 4
 
 IDLE_SECONDS = 60.0
 """A connection unused for longer is closed instead of used again."""
+
+AFTER_HANDSHAKE_SECONDS = 1.0
+"""A new connection that breaks so soon after the handshake was ended because of the handshake."""
 
 FIRST_ADDRESS_SECONDS = 3.0
 """For connecting, while the name has another address to try."""
@@ -400,9 +405,23 @@ class _Exchange:
                 or "transfer-encoding: chunked" not in b"".join(self.head).decode("latin-1").lower()
             )
             return failures.CLOSED_MIDWAY if is_cut else failures.UNINTELLIGIBLE
+        if not self.head and (of_ours := self.of_our_certificate(causes)):
+            return of_ours
         if any(isinstance(cause, OSError) and cause.errno for cause in causes):
             return failures.RESET
         return failures.BROKEN_INSIDE if self.sent_at is None else failures.UNINTELLIGIBLE
+
+    def of_our_certificate(self, causes: Sequence[BaseException]) -> Failure | None:
+        """While no byte of an answer has come."""
+        own = self.request.destination.tls
+        has_one = own is not None and own.certificate is not None
+        said = " ".join(str(cause) for cause in causes if isinstance(cause, ssl.SSLError))
+        found = failures.of_our_certificate(said, has_one=has_one)
+        if found is None and has_one and self.is_new_connection and self.tls_seconds is not None:
+            secured_at = self.began_at + (self.connect_seconds or 0.0) + self.tls_seconds
+            if time.monotonic() - secured_at < AFTER_HANDSHAKE_SECONDS:
+                return failures.PROBABLY_REFUSED_OURS
+        return found
 
     def _shut_down(self) -> None:
         if self._handle is not None:
@@ -576,7 +595,7 @@ class _Connection(HTTPConnection):
         try:
             response = super().getresponse()
         except http.client.RemoteDisconnected:
-            exchange.failure = exchange.failure or failures.CLOSED_EMPTY
+            exchange.failure = exchange.failure or exchange.of_our_certificate([]) or failures.CLOSED_EMPTY
             raise
         except http.client.HTTPException:
             exchange.failure = exchange.failure or failures.NOT_HTTP
@@ -596,7 +615,11 @@ class _TlsConnection(_Connection, HTTPSConnection):
         except (ssl.SSLError, OSError) as error:
             if exchange.failure is None:
                 is_late = isinstance(error, TimeoutError) or exchange.is_late
-                exchange.failure = failures.LATE_CONNECTION if is_late else failures.BAD_HANDSHAKE
+                exchange.failure = (
+                    failures.LATE_CONNECTION
+                    if is_late
+                    else exchange.of_our_certificate([error]) or failures.BAD_HANDSHAKE
+                )
             raise
         connected_at = exchange.began_at + (exchange.connect_seconds or 0.0)
         exchange.tls_seconds = time.monotonic() - connected_at
@@ -614,21 +637,29 @@ class _Pools:
     """One pool for each name at each address; those unused for longest go."""
 
     def __init__(self, verify_ca: str, max_pools: int) -> None:
-        self._tls = create_urllib3_context(
-            ssl_minimum_version=ssl.TLSVersion.TLSv1_2, cert_reqs=ssl.CERT_REQUIRED
-        )
+        self._tls = _tls_context()
         self._tls.load_verify_locations(verify_ca)
         self._max_pools = max_pools
-        self._pools: OrderedDict[tuple[str, str, int, str | None], urllib3.HTTPConnectionPool] = OrderedDict()
+        self._verify_ca = verify_ca
+        self._pools: OrderedDict[tuple[str, str, int, str | None, str | None], urllib3.HTTPConnectionPool] = (
+            OrderedDict()
+        )
         self._lock = threading.Lock()
 
     def get(self, exchange: _Exchange) -> urllib3.HTTPConnectionPool:
         destination = exchange.request.destination
-        key = (destination.scheme, destination.host, destination.port, exchange.address)
+        own = destination.tls
+        key = (
+            destination.scheme,
+            destination.host,
+            destination.port,
+            exchange.address,
+            None if own is None else own.name,
+        )
         with self._lock:
             pool = self._pools.get(key)
             if pool is None:
-                pool = self._pools[key] = self._make(destination.scheme, destination.host, destination.port)
+                pool = self._pools[key] = self._make(destination)
             self._pools.move_to_end(key)
             surplus = self._pools.popitem(last=False)[1] if len(self._pools) > self._max_pools else None
         if surplus is not None:
@@ -640,10 +671,31 @@ class _Pools:
             pool.close()
         self._pools.clear()
 
-    def _make(self, scheme: str, host: str, port: int) -> urllib3.HTTPConnectionPool:
-        if scheme == "https":
-            return _TlsPool(host, port, maxsize=CONNECTIONS_PER_POOL, ssl_context=self._tls)
+    def _make(self, destination: Destination) -> urllib3.HTTPConnectionPool:
+        host, port = destination.host, destination.port
+        if destination.scheme == "https":
+            context = self._tls if destination.tls is None else self._own_context(destination.tls)
+            return _TlsPool(host, port, maxsize=CONNECTIONS_PER_POOL, ssl_context=context)
         return _Pool(host, port, maxsize=CONNECTIONS_PER_POOL)
+
+    def _own_context(self, own: OwnTls) -> ssl.SSLContext:
+        context = _tls_context()
+        if own.ca_certificates is None:
+            context.load_verify_locations(self._verify_ca)
+        else:
+            context.load_verify_locations(cadata=own.ca_certificates)
+        if own.certificate is not None and own.private_key is not None:
+            # Python's module reads keys from files alone. This one is memory, and gone at the end of the block.
+            memory = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+            with os.fdopen(memory, "wb") as file:
+                file.write(own.private_key.encode() + own.certificate.encode())
+                file.flush()
+                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
+
+
+def _tls_context() -> ssl.SSLContext:
+    return create_urllib3_context(ssl_minimum_version=ssl.TLSVersion.TLSv1_2, cert_reqs=ssl.CERT_REQUIRED)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

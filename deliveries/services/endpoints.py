@@ -39,6 +39,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "headers": {},
     "signature_scheme": Endpoint.SignatureScheme.HMAC_SHA256,
     "signature_template": None,
+    "auth": None,
+    "client_certificate": None,
+    "ca_certificates": None,
     "timeout_seconds": 15,
     "rate_limit": None,
     "max_in_flight": 10,
@@ -418,6 +421,11 @@ _COLUMNS: Final = (
     "signature_scheme",
     "signature_template",
     "template_secret_encrypted",
+    "auth",
+    "auth_encrypted",
+    "client_certificate",
+    "client_key_encrypted",
+    "ca_certificates",
     "success_statuses",
     "timeout_seconds",
     "rate_limit",
@@ -450,6 +458,10 @@ def _apply(endpoint: Endpoint, fields: dict[str, Any], *, is_merging: bool) -> N
                 endpoint.metadata = merged
             case "signature_template":
                 credentials.apply_template(endpoint, value, wrong)
+            case "auth":
+                credentials.apply_auth(endpoint, value, wrong)
+            case "client_certificate":
+                credentials.apply_client_certificate(endpoint, value, wrong)
             case "status":
                 _apply_status(endpoint, DEFAULTS["status"] if value is None else value)
             case "success_statuses":
