@@ -28,6 +28,7 @@ SCHEDULE = {
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
     "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
+    "forget incoming requests": ("deliveries.forget_incoming", 3600, 3600),
 }
 
 

@@ -1,7 +1,7 @@
-"""Filters and transformations of subscriptions: CEL, compiled once, bounded before it runs. Pure.
+"""Filters and transformations of subscriptions, mappings of sources: CEL, compiled once, bounded before it runs. Pure.
 
-Compiled by the subscription services when saved, and by `fan_out`; evaluated at publish, at `subscriptions/test` and by
-explain. An expression comes from a customer and cannot be interrupted while it runs, so what it would cost on the data
+Compiled by the subscription and source services when saved, and by `fan_out`; evaluated at publish, when a source
+receives, at `subscriptions/test` and by explain. An expression comes from a customer and cannot be interrupted while it runs, so what it would cost on the data
 at hand is reckoned from its tokens first. Whatever goes over the bounds does not run: a filter is then false, a
 transformation fails.
 """
@@ -50,6 +50,10 @@ class InvalidExpression(ValueError):
 
 class TransformationFailed(Exception):
     """On this event. The message is for the customer, and does not repeat the data."""
+
+
+class NamingFailed(Exception):
+    """No name came of it. The message is for the customer, and does not repeat the data."""
 
 
 class _Refused(Exception):
@@ -550,3 +554,30 @@ def _plain_entries(value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
 def compile_transformation(text: str) -> Transformation:
     """Raises InvalidExpression."""
     return Transformation(text, _compile(text))
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What an incoming request is called, by its source."""
+
+    text: str
+    program: _Program
+
+    def apply(self, scope: Scope) -> str | None:
+        """The text, or None for null. Raises NamingFailed."""
+        try:
+            result = self.program.run(scope)
+        except _Refused as refused:
+            raise NamingFailed(f"The mapping of the event type failed: {refused}.") from None
+        if result is None or isinstance(result, str):
+            return result
+        raise NamingFailed("The mapping of the event type failed: its result is no text.")
+
+
+@lru_cache(maxsize=4096)
+def compile_naming(text: str) -> Naming:
+    """Raises InvalidExpression."""
+    return Naming(text, _compile(text))

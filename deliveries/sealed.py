@@ -1,6 +1,6 @@
-"""What of an endpoint is encrypted at rest, and under which context. Called by the endpoint services and the dispatcher.
+"""What of endpoints and sources is encrypted at rest, and under which context. Called by services and the dispatcher.
 
-The context binds a ciphertext to tenant and endpoint: copied to another row it does not open.
+The context binds a ciphertext to tenant and row: copied to another row it does not open.
 """
 
 import json
@@ -46,3 +46,15 @@ def open_headers(*, tenant_id: UUID, endpoint_id: UUID, sealed: bytes) -> dict[s
     plain = decrypt(sealed, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-headers"]))
     headers: dict[str, str] = json.loads(plain)
     return headers
+
+
+def seal_source_secrets(*, tenant_id: UUID, source_id: UUID, secrets: list[str], verify_token: str) -> bytes:
+    plain = json.dumps({"secrets": secrets, "verify_token": verify_token}).encode()
+    return encrypt(plain, context=b"|".join([tenant_id.bytes, source_id.bytes, b"source-secrets"]))
+
+
+def open_source_secrets(*, tenant_id: UUID, source_id: UUID, sealed: bytes) -> tuple[list[str], str]:
+    """The secrets and the verify token. Raises DecryptionFailed."""
+    plain = decrypt(sealed, context=b"|".join([tenant_id.bytes, source_id.bytes, b"source-secrets"]))
+    found = json.loads(plain)
+    return found["secrets"], found["verify_token"]

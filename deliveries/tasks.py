@@ -28,12 +28,14 @@ from deliveries.pipeline import counters, partitions, retention, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
+from deliveries.services import receiving, sources
 from deliveries.services.endpoints import disable_gone
 
 __all__ = [
     "correct_backlog",
     "dispatch",
     "expire",
+    "forget_incoming",
     "health_tasks",
     "job_tasks",
     "make_partitions",
@@ -187,3 +189,10 @@ def expire() -> None:
 def correct_backlog() -> None:
     """Every 10 min: the backlog that metrics estimate, put right while it is small."""
     sweeps.correct_backlog()
+
+
+@shared_task(name="deliveries.forget_incoming", ignore_result=True)
+def forget_incoming() -> None:
+    """Each hour: requests to sources that are past their days, and inspectors whose time is over."""
+    receiving.forget_requests(now=datetime.now(UTC))
+    sources.end_inspectors()

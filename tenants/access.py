@@ -313,6 +313,12 @@ def check_rate(caller: Caller) -> Rate | None:
     return rate
 
 
+def count_incoming(source_id: UUID, *, limit: int) -> int | None:
+    """Count a request to a source; over its limit a minute, the seconds until it may be sent again."""
+    count, reset_seconds = _count(f"source:{source_id}")
+    return max(reset_seconds, 1) if count > limit else None
+
+
 def _count_unknown_key(remote_ip: str) -> None:
     count, reset_seconds = _count(f"unknown:{remote_ip}")
     if count > UNKNOWN_KEYS_PER_MINUTE:

@@ -23,6 +23,7 @@ PORTAL_LINK: Final = "lnk"
 MEMBER: Final = "mem"
 USER: Final = "usr"
 SOURCE: Final = "src"
+INCOMING: Final = "req"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: without i, l, o and u, which people misread."""

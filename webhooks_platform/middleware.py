@@ -38,6 +38,20 @@ def request_id(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def inbound_host(get_response: GetResponse) -> GetResponse:
+    """With a host of their own, incoming webhooks are all there is on it: no page, no cookie, no API."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        own: str = settings.WEBHOOKS_INBOUND_HOST
+        if own and not request.path_info.startswith(("/in/", "/health/")):
+            host = request.META.get("HTTP_HOST", "").lower()
+            if host == own or host.partition(":")[0] == own:
+                return HttpResponse("Not found.", status=404, content_type="text/plain")
+        return get_response(request)
+
+    return middleware
+
+
 def is_page(path: str) -> bool:
     """The API, incoming webhooks, health and metrics need no session, CSRF token, language or policy of pages."""
     return not path.startswith(("/api/v1/", "/in/", "/health/", "/metrics"))

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
 # What pages need is wrapped by `pages_only`, so that the API and the hot publish path do not pay for it.
 MIDDLEWARE = [
     "webhooks_platform.middleware.request_id",
+    "webhooks_platform.middleware.inbound_host",
     "django.middleware.security.SecurityMiddleware",
     "webhooks_platform.middleware.PagesOnly",
     "webhooks_platform.middleware.cors",
@@ -222,6 +223,12 @@ WEBHOOKS_OWN_PORTS = {
 WEBHOOKS_USER_AGENT = f"Webhooks-Platform/{VERSION}"
 WEBHOOKS_API_RATE_LIMIT = env_int("WEBHOOKS_API_RATE_LIMIT", 0, low=0, high=1_000_000)
 """Requests per minute for each API key; 0 is none."""
+WEBHOOKS_INBOUND_RATE_LIMIT = env_int("WEBHOOKS_INBOUND_RATE_LIMIT", 60_000, low=1, high=1_000_000)
+"""Requests per minute to each source that has no limit of its own."""
+WEBHOOKS_INBOUND_RETENTION_DAYS = env_int("WEBHOOKS_INBOUND_RETENTION_DAYS", 14, low=1, high=365)
+"""How long the requests that came to sources are kept."""
+WEBHOOKS_INBOUND_HOST = env_str("WEBHOOKS_INBOUND_HOST").lower()
+"""The host of `/in/…` alone, if incoming webhooks are to have one apart from pages and API."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
 """Opens `/metrics` to other machines; this one may always read it."""
 WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")

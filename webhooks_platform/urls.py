@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from deliveries.api import receiving
 from webhooks_platform import health, metrics, openapi
 
 urlpatterns = [
@@ -10,6 +11,7 @@ urlpatterns = [
     path("api/v1/", include("deliveries.api.urls")),
     path("api/v1/openapi.json", openapi.openapi_json, name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
+    path("in/<str:token>", receiving.receive),
     path("portal/", include("tenants.portal.urls")),
     path("portal/", include("deliveries.portal.urls")),
     path("health/live", health.live),

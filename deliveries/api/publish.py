@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from deliveries.pipeline import counters, ingest
 from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
+from deliveries.pipeline.publication import MAX_HOPS, hops_of
 from tenants import access, log_context
 from tenants.addresses import remote_ip_of
 from tenants.api import problems
@@ -27,9 +28,6 @@ from tenants.json_strict import MalformedJson
 from tenants.validation import InvalidContent
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-MAX_HOPS = 5
-"""A publish made by a receiver of a receiver of … is refused from here on: it goes in circles."""
-
 KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
 
 View = Callable[..., HttpResponseBase]
@@ -156,7 +154,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _hops(text: str) -> int:
-    hops = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    hops = hops_of(text)
     if hops >= MAX_HOPS:
         raise Problem(
             508,

@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from deliveries.api import deliveries, endpoints, events, explain, jobs, secrets, stats, subscriptions, trying
+from deliveries.api import (
+    deliveries,
+    endpoints,
+    events,
+    explain,
+    jobs,
+    secrets,
+    sources,
+    stats,
+    subscriptions,
+    trying,
+)
 from deliveries.api.publish import publish_batch, publish_or
 
 ENDPOINTS = "tenants/<str:tenant>/endpoints"
@@ -13,6 +24,9 @@ DELIVERIES = "tenants/<str:tenant>/deliveries"
 DELIVERY = f"{DELIVERIES}/<str:delivery>"
 JOBS = "tenants/<str:tenant>/jobs"
 JOB = f"{JOBS}/<str:job>"
+SOURCES = "tenants/<str:tenant>/sources"
+SOURCE = f"{SOURCES}/<str:source>"
+INCOMING = f"{SOURCE}/requests/<str:incoming>"
 
 urlpatterns = [
     path(ENDPOINTS, endpoints.EndpointsView.as_view()),
@@ -44,4 +58,12 @@ urlpatterns = [
     path(f"{DELIVERY}/attempts", deliveries.AttemptsView.as_view()),
     path(f"{DELIVERY}/retry", deliveries.RetryView.as_view()),
     path(f"{DELIVERY}/cancel", deliveries.CancelView.as_view()),
+    path(SOURCES, sources.SourcesView.as_view()),
+    path(SOURCE, sources.SourceView.as_view()),
+    path(f"{SOURCE}/url/rotate", sources.TokenView.as_view()),
+    path(f"{SOURCE}/requests", sources.IncomingRequestsView.as_view()),
+    path(f"{SOURCE}/rerun", sources.RunAllAgainView.as_view()),
+    path(INCOMING, sources.IncomingRequestView.as_view()),
+    path(f"{INCOMING}/rerun", sources.RunAgainView.as_view()),
+    path(f"{INCOMING}/data", sources.IncomingDataView.as_view()),
 ]

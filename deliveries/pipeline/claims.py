@@ -14,8 +14,9 @@ from tenants.idempotency import lock_key
 
 LOOK = """
 SELECT r.space, r.key, r.fingerprint, r.body, r.event_id
-FROM unnest(%s::uuid[], %s::text[]) AS w(space, key) JOIN tenants_idempotencyrecord r USING (space, key)
-WHERE r.created_at > now() - interval '24 hours'
+FROM unnest(%s::uuid[], %s::text[], %s::int[]) AS w(space, key, seconds)
+JOIN tenants_idempotencyrecord r USING (space, key)
+WHERE r.created_at > now() - make_interval(secs => w.seconds)
 """
 
 KEEP = """
@@ -26,6 +27,8 @@ ON CONFLICT (space, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, statu
     body = EXCLUDED.body, is_encrypted = false, location = '', event_id = EXCLUDED.event_id, created_at = EXCLUDED.created_at
 """
 
+
+DAY_SECONDS = 86_400
 
 Place = tuple[bytes, str]
 """Tenant and key."""
@@ -59,7 +62,7 @@ def claim_keys(
             first[place] = one
     places = sorted({*first, *batches})
     is_locked = _lock(connection, places)
-    kept = _look(connection, places)
+    kept = _look(connection, places, [_seconds(first.get(place)) for place in places])
     for place, one in sorted(first.items()):
         idempotency = one.event.idempotency
         assert idempotency is not None
@@ -94,8 +97,16 @@ def _lock(connection: psycopg.Connection[Row], places: list[Place]) -> dict[int,
     )
 
 
-def _look(connection: psycopg.Connection[Row], places: list[Place]) -> dict[Place, Kept]:
-    parameters = [arrays.uuids([space for space, _ in places]), arrays.texts([key for _, key in places])]
+def _seconds(one: Prepared | None) -> int:
+    return DAY_SECONDS if one is None or one.event.idempotency is None else one.event.idempotency.seconds
+
+
+def _look(connection: psycopg.Connection[Row], places: list[Place], seconds: list[int]) -> dict[Place, Kept]:
+    parameters = [
+        arrays.uuids([space for space, _ in places]),
+        arrays.texts([key for _, key in places]),
+        arrays.int4s(seconds),
+    ]
     rows = connection.execute(LOOK, parameters, binary=True).fetchall()
     return {(row[0], row[1]): (bytes(row[2]), bytes(row[3]), row[4]) for row in rows}
 

@@ -5,7 +5,7 @@ deliveries. The steps, in the order in which they happen (`_publish`):
 
     read      the database's clock and the current settings version of each tenant
     fan out   validate each event and find its endpoints, by settings of exactly that version
-    write     idempotency keys, events, deliveries: one transaction
+    write     idempotency keys, events, deliveries, the incoming requests they were made of: one transaction
     wake      the lanes, after the commit; nothing from here on changes the answer
 
 Concurrent callers share transactions (group commit): the first one in leads and takes along whoever waits.
@@ -29,10 +29,12 @@ from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES, SettingsCache, Target, TenantSettings, fan_out
 from deliveries.pipeline.group_commit import GroupCommit
 from deliveries.pipeline.json_bytes import format_time
+from deliveries.pipeline.origins import keep_origins
 from deliveries.pipeline.publication import (
     Accepted,
     Idempotency,
     NewEvent,
+    Origin,
     Prepared,
     Refusal,
     Refused,
@@ -46,6 +48,7 @@ __all__ = [
     "DatabaseUnavailable",
     "Idempotency",
     "NewEvent",
+    "Origin",
     "Refusal",
     "Refused",
     "Result",
@@ -221,15 +224,19 @@ def _prepare(
             warning=warning,
             delivery_ids=[minter.next().bytes for _ in targets],
         )
-        one.reply = msgspec.json.encode(
-            {
-                "id": ids.to_text(ids.EVENT, event_uuid),
-                "type": event.type,
-                "occurred_at": format_time(event.occurred_at) if event.occurred_at else created_at,
-                "created_at": created_at,
-                "channels": event.channels,
-                "deliveries": len(targets),
-            }
+        one.reply = (
+            event.origin.answer
+            if event.origin is not None
+            else msgspec.json.encode(
+                {
+                    "id": ids.to_text(ids.EVENT, event_uuid),
+                    "type": event.type,
+                    "occurred_at": format_time(event.occurred_at) if event.occurred_at else created_at,
+                    "created_at": created_at,
+                    "channels": event.channels,
+                    "deliveries": len(targets),
+                }
+            )
         )
         prepared.append(one)
     return _within_rate(connection, prepared, limited, results) if limited else prepared
@@ -344,11 +351,12 @@ def _write(
             for target in one.targets
             if target.is_fifo
         }
-        if lines or any(one.event.idempotency for one in prepared):
+        if lines or any(one.event.idempotency or one.event.origin for one in prepared):
             with connection.transaction():
                 fifo.lock_lines(connection, lines)
                 fresh = claim_keys(connection, prepared, results)
                 _insert(connection, fresh, now)
+                keep_origins(connection, fresh, now)
                 fifo.pass_on(connection, lines)
                 keep_replies(connection, fresh)
         else:

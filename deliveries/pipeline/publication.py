@@ -6,6 +6,14 @@ from enum import StrEnum
 
 from deliveries.pipeline.fan_out import Target
 
+MAX_HOPS = 5
+"""A publish made by a receiver of a receiver of … is refused from here on: it goes in circles."""
+
+
+def hops_of(header: str) -> int:
+    """From `webhook-hops`. What is no small number counts as none."""
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 4 else 0
+
 
 class Refusal(StrEnum):
     TENANT_NOT_FOUND = "not_found"
@@ -27,6 +35,26 @@ class Idempotency:
     fingerprint: bytes
     batch_key: str | None = None
     """The key of the whole batch, whose fingerprint this then is: refused for one item, it is refused for all."""
+    seconds: int = 86_400
+    """How long an earlier one counts; at most a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The incoming request that an event was made of. It is kept in the event's transaction."""
+
+    id: bytes
+    source_id: bytes
+    method: str
+    query: bytes
+    headers: bytes
+    content_type: str
+    body: bytes
+    remote_ip: str | None
+    dedup_id: str
+    status_code: int
+    answer: bytes
+    """Kept in place of the publisher's reply, for those that come again."""
 
 
 @dataclass(slots=True)
@@ -48,6 +76,7 @@ class NewEvent:
     """Of `only_endpoint`."""
     is_operational: bool = False
     """The platform's own, in no catalogue: no rule of the tenant's holds it up, its suspension neither."""
+    origin: Origin | None = None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from deliveries.models import Attempt, Delivery, Event
+from deliveries.models import Attempt, Delivery, Event, IncomingRequest
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.json_bytes import format_time
 from deliveries.services.deliveries import created_after
@@ -25,6 +25,9 @@ from tenants.services.audit import Actor
 
 ECHO: Final = timedelta(minutes=15)
 """How long after an erasure its event is looked at again: longer than any attempt, and than a dispatcher's stop."""
+
+ERASED: Final = {"headers": b"", "query": b"", "body": b""}
+"""Of an incoming request."""
 
 COMMITTED_WITHIN: Final = timedelta(seconds=15)
 """A publish keeps its reply in the transaction of the event, which is over by then."""
@@ -59,7 +62,7 @@ def erase_echoes() -> int:
 
 
 def _erase_copies(tenant_id: UUID, event: Event) -> None:
-    """Transformation results, and what attempts kept of requests and answers."""
+    """Transformation results, what attempts kept of requests and answers, and the incoming requests it was made of."""
     deliveries = Delivery.objects.for_tenant(tenant_id)
     of_event = created_after(deliveries, event.created_at).filter(event_id=event.id)
     delivery_ids = list(of_event.order_by("id").values_list("id", flat=True))
@@ -71,6 +74,8 @@ def _erase_copies(tenant_id: UUID, event: Event) -> None:
     attempts.filter(delivery_id__in=delivery_ids).exclude(
         request_headers=b"", response_headers=b"", response_body=b""
     ).update(request_headers=b"", response_headers=b"", response_body=b"")
+    incoming = IncomingRequest.objects.for_tenant(tenant_id).filter(event_id=event.id)
+    incoming.filter(erased_at__isnull=True).update(**ERASED, erased_at=Now())
 
 
 def _erase_replies(tenant: Tenant, event: Event) -> None:

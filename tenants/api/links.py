@@ -51,6 +51,8 @@ NAMED: Mapping[str, Sequence[Named]] = {
         Named("list_event_deliveries", FIRST),
         Named("replay_event", FIRST),
     ),
+    "source": (Named("create_source"), Named("list_sources", FIRST)),
+    "incoming": (Named("list_incoming_requests", FIRST),),
     "job": (Named("recover_endpoint"), Named("replay_endpoint", status="202"), Named("list_jobs", FIRST)),
 }
 """By the parameter that takes the name."""
@@ -63,6 +65,8 @@ OF_A_TENANT = (
     "create_event_type",
     "create_endpoint",
     "create_portal_link",
+    "create_source",
+    "list_sources",
     "publish_event",
     "list_event_types",
     "list_endpoints",

@@ -39,6 +39,8 @@ PATH_PARAMETERS: dict[str, tuple[str, AnySchema, str]] = {
     "subscription": ("The subscription's id.", {"type": "string"}, "sub_01h455vb4pex5vsknk084sn02q"),
     "event": ("The event's id.", {"type": "string"}, "evt_01h455vb4pex5vsknk084sn02q"),
     "delivery": ("The delivery's id.", {"type": "string"}, "dlv_01h455vb4pex5vsknk084sn02q"),
+    "source": ("The source's id.", {"type": "string"}, "src_01h455vb4pex5vsknk084sn02q"),
+    "incoming": ("The request's id.", {"type": "string"}, "req_01h455vb4pex5vsknk084sn02q"),
     "job": ("The job's id.", {"type": "string"}, "job_01h455vb4pex5vsknk084sn02q"),
 }
 

@@ -36,6 +36,12 @@ MIXED = {
         WHERE d.tenant_id IS DISTINCT FROM a.tenant_id""",
     "an event and its tenant": """
         SELECT e.id FROM deliveries_event e LEFT JOIN tenants_tenant t ON t.id = e.tenant_id WHERE t.id IS NULL""",
+    "an incoming request and its source": """
+        SELECT r.id FROM deliveries_incomingrequest r LEFT JOIN deliveries_source s ON s.id = r.source_id
+        WHERE s.tenant_id IS DISTINCT FROM r.tenant_id""",
+    "an incoming request and its event": """
+        SELECT r.id FROM deliveries_incomingrequest r JOIN deliveries_event e ON e.id = r.event_id
+        WHERE e.tenant_id <> r.tenant_id""",
     "a lane and its endpoint": """
         SELECT l.endpoint_id FROM deliveries_lane l JOIN deliveries_endpoint e ON e.id = l.endpoint_id
         WHERE e.tenant_id <> l.tenant_id""",

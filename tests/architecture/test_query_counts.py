@@ -10,10 +10,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from deliveries.models import Attempt, Delivery, Job
+from deliveries.models import Attempt, Delivery, IncomingRequest, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.sources import create_source
 from tenants import ids
 from tenants.ids import new_id
 from tenants.models import EventType, PortalLink, Tenant
@@ -99,6 +100,26 @@ def rows(count: int) -> Rows:
         PortalLink(id=new_id(), tenant=tenant, hash=new_id().bytes, role="viewer", expires_at=AT)
         for _ in range(count)
     )
+    sources = [
+        create_source(actor=COMMAND, tenant=tenant, name=f"s{number}", event_type='"kind.n0"')[0]
+        for number in range(count)
+    ]
+    IncomingRequest.objects.for_tenant(tenant).bulk_create(
+        IncomingRequest(
+            id=new_id(),
+            tenant=tenant,
+            source=sources[0],
+            verdict="unmapped",
+            method="POST",
+            query=b"",
+            headers=b"a: b",
+            body=b"{}",
+            size=2,
+            status_code=200,
+            created_at=AT,
+        )
+        for _ in range(count)
+    )
     for _ in range(count):
         make_key(tenant)
     return Rows(
@@ -106,6 +127,10 @@ def rows(count: int) -> Rows:
         {
             "tenant": tenant.slug,
             "endpoint": ids.to_text("ep", endpoints[0].id),
+            "source": ids.to_text("src", sources[0].id),
+            "incoming": ids.to_text(
+                "req", IncomingRequest.objects.for_tenant(tenant).values_list("id", flat=True)[0]
+            ),
             "event": ids.to_text("evt", delivery.event_id),
             "delivery": ids.to_text("dlv", delivery.id),
         },

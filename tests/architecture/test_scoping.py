@@ -72,6 +72,8 @@ UNSCOPED = {
     ("deliveries/services/overview.py", "waiting_longest"): "the operators' dashboard is of all tenants",
     ("deliveries/services/overview.py", "lanes_of"): "a dispatcher has lanes of all tenants",
     ("tenants/services/finding.py", "memberships_of_people"): "operators look for a person across tenants",
+    ("deliveries/services/sources.py", "end_inspectors"): "a sweep over all tenants",
+    ("deliveries/services/receiving.py", "_settings"): "the URL's token is all that is known",
     ("tenants/services/portal_links.py", "find_link"): "the token is all that is known",
     ("tenants/services/portal_links.py", "sessions_of"): "the browser's session knows the links alone",
     ("deliveries/pipeline/wake.py", "request_manual_attempt"): "rows that the caller found through the door",

@@ -15,10 +15,11 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from deliveries.models import Delivery, Job
+from deliveries.models import Delivery, IncomingRequest, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import Accepted, NewEvent
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.sources import create_source
 from tenants import ids
 from tenants.api.permissions import ANY_KEY, OPERATOR
 from tenants.ids import new_id
@@ -33,8 +34,9 @@ OPEN = {
     "health/ready",
     "api/v1/openapi.json",
     "api/docs",
+    "in/<str:token>",
 }
-"""No key needed. /metrics has a token of its own."""
+"""No key needed. /metrics has a token of its own, and the URL of a source is its key."""
 
 ADMIN = "admin/"
 """Behind a session: nobody is sent to sign in, keys open nothing."""
@@ -123,6 +125,21 @@ def make_world() -> World:
         tenant=owner, hash=new_id().bytes, role="viewer", expires_at=datetime(2100, 1, 1, tzinfo=UTC)
     )
     link.save(force_insert=True)
+    source, _ = create_source(actor=operator_actor(), tenant=owner, name="s", event_type='"secret.type"')
+    incoming = IncomingRequest(
+        id=new_id(),
+        tenant=owner,
+        source=source,
+        verdict="unmapped",
+        method="POST",
+        query=b"",
+        headers=b"",
+        body=b"{}",
+        size=2,
+        status_code=200,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    incoming.save(force_insert=True)
     make_key(owner)
     key = ApiKey.objects.filter(tenant=owner).latest("id")
     return World(
@@ -136,6 +153,8 @@ def make_world() -> World:
             "delivery": ids.to_text("dlv", delivery.id),
             "job": ids.to_text("job", job.id),
             "link": ids.to_text("lnk", link.id),
+            "source": ids.to_text("src", source.id),
+            "incoming": ids.to_text("req", incoming.id),
             "key": ids.to_text("key", key.id),
             "name": "secret.type",
             "pack": "accounts",
@@ -158,6 +177,8 @@ def missing(world: World) -> dict[str, str]:
         "delivery": "dlv",
         "job": "job",
         "link": "lnk",
+        "source": "src",
+        "incoming": "req",
         "key": "key",
     }
     made_up = {name: ids.to_text(prefix, new_id()) for name, prefix in prefixes.items()}
@@ -370,4 +391,8 @@ def test_after_the_walk_everything_is_still_there(world: World) -> None:
     endpoint = json.loads(api.get(f"{root}/endpoints/{world.sample['endpoint']}").content)
     assert (endpoint["url"], endpoint["status"]) == ("https://owner.example.com", "enabled")
     assert Delivery.objects.for_tenant(world.owner).count() == 1
+    source = json.loads(api.get(f"{root}/sources/{world.sample['source']}").content)
+    assert (source["name"], source["status"]) == ("s", "enabled")
+    incoming = IncomingRequest.objects.for_tenant(world.owner).get()
+    assert (incoming.verdict, bytes(incoming.body)) == ("unmapped", b"{}")
     assert operator_api().get(root).status_code == 200

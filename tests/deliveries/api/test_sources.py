@@ -1,0 +1,236 @@
+"""Sources over the API: made, shown without what is secret, changed, ended; what came to them, and again."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from deliveries.models import Source, SourceToken
+from deliveries.services import sources
+from deliveries.services.sources import hash_of
+from tenants.models import AuditEntry, EventType, IdempotencyRecord, Tenant
+from tests.support.api import Api, error_codes, make_tenant, tenant_api
+from tests.support.builders import events_of
+
+pytestmark = pytest.mark.usefixtures("database")
+
+GITHUB = {"name": "Repositories", "preset": "github", "secrets": ["the secret of the hook"]}
+
+
+def body(response: Any, status: int) -> Any:
+    assert response.status_code == status, response.content
+    return json.loads(response.content)
+
+
+def make(api: Api, tenant: Tenant, **fields: Any) -> tuple[str, str]:
+    """The path of the source in the API, and the path of its URL."""
+    made = body(
+        api.post(f"/tenants/{tenant.slug}/sources", {"name": "in", "event_type": '"a.b"'} | fields), 201
+    )
+    return f"/tenants/{tenant.slug}/sources/{made['id']}", "/in/" + made["url"].rpartition("/in/")[2]
+
+
+def send(path: str, data: Any) -> int:
+    return Client().post(path, json.dumps(data), content_type="application/json").status_code
+
+
+def test_a_preset_is_a_source_to_begin_with() -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+
+    response = api.post(f"/tenants/{tenant.slug}/sources", GITHUB)
+
+    made = body(response, 201)
+    assert response["Cache-Control"] == "no-store"
+    assert response["Location"] == f"/api/v1/tenants/{tenant.slug}/sources/{made['id']}"
+    token = made["url"].rpartition("/in/")[2]
+    assert len(token) == 43
+    shown = body(api.get(f"/tenants/{tenant.slug}/sources/{made['id']}"), 200)
+    assert shown == made | {"url": f"http://testserver/in/{token[:4]}***"}
+    assert (made["verification"]["scheme"], made["verification"]["header"]) == ("hmac", "x-hub-signature-256")
+    assert (made["preset"], made["secret_count"], made["dedup_header"]) == ("github", 1, "x-github-delivery")
+    assert body(api.get(f"/tenants/{tenant.slug}/sources"), 200)["data"] == [shown]
+
+
+def test_token_and_secrets_are_nowhere_in_the_clear() -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    response = api.post(f"/tenants/{tenant.slug}/sources", GITHUB, idempotency_key="k")
+    token = body(response, 201)["url"].rpartition("/in/")[2]
+
+    source = Source.objects.for_tenant(tenant).get()
+    row = SourceToken.objects.for_tenant(tenant).get()
+    record = IdempotencyRecord.objects.get(space=tenant.id, key="k")
+    entry = AuditEntry.objects.get(tenant=tenant, action="source.created")
+
+    assert bytes(row.hash) == hash_of(token)
+    assert b"the secret of the hook" not in bytes(source.secrets_encrypted)
+    assert record.is_encrypted
+    assert token.encode() not in bytes(record.body)
+    assert "the secret of the hook" not in json.dumps([entry.before, entry.after])
+    assert token not in json.dumps([entry.before, entry.after])
+    again = api.post(f"/tenants/{tenant.slug}/sources", GITHUB, idempotency_key="k")
+    assert json.loads(again.content)["url"].endswith(token)
+    assert again["Idempotent-Replayed"] == "true"
+
+
+def test_logs_mask_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    from webhooks_platform.logs import hide_secrets
+
+    line = hide_secrets(
+        logging.getLogger(), "", {"message": "POST /in/abcDEF123?x=1 failed", "path": "/in/abcDEF123"}
+    )
+
+    assert "abcDEF123" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"name": None}, [("name", "null")]),
+        ({"event_type": "data."}, [("event_type", "invalid_expression")]),
+        ({"event_type": "nothing.known"}, [("event_type", "invalid_expression")]),
+        ({"data": "1 +"}, [("data", "invalid_expression")]),
+        ({"verification": {"scheme": "hmac"}}, [("verification.header", "required")]),
+        ({"verification": {"scheme": "basic"}}, [("secrets", "required")]),
+        ({"preset": "nobody"}, [("preset", "invalid_choice")]),
+        ({"secrets": []}, [("secrets", "too_short")]),
+        ({"allowed_networks": ["everywhere"]}, [("allowed_networks.0", "invalid_network")]),
+        ({"response_status": 302}, [("response_status", "too_large")]),
+        ({"response_body": "\x00"}, [("response_body", "invalid_characters")]),
+        ({"dedup_seconds": 59}, [("dedup_seconds", "too_small")]),
+        ({"dedup_header": "x-id", "dedup_path": "id"}, [("dedup_path", "invalid")]),
+        ({"handshake": "meta"}, [("verify_token", "required")]),
+        ({"kind": "other"}, [("kind", "invalid_choice")]),
+        ({"other": 1}, [("other", "unknown_field")]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields: dict[str, Any], wrong: list[tuple[str, str]]) -> None:
+    tenant = make_tenant()
+
+    refused = tenant_api(tenant).post(
+        f"/tenants/{tenant.slug}/sources", {"name": "in", "event_type": '"a.b"'} | fields
+    )
+
+    assert refused.status_code == 422, refused.content
+    assert error_codes(refused) == wrong
+    assert list(sources.sources_of(tenant)) == []
+
+
+def test_without_preset_an_event_type_is_needed() -> None:
+    tenant = make_tenant()
+
+    refused = tenant_api(tenant).post(f"/tenants/{tenant.slug}/sources", {"name": "in"})
+
+    assert error_codes(refused) == [("event_type", "required")]
+
+
+def test_patch_is_tri_state_and_leaves_secrets() -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    path, _ = make(api, tenant, preset="github", secrets=["one"], response_body="ok")
+
+    changed = body(api.patch(path, {"response_body": None, "name": "new", "rate_limit": 5}), 200)
+
+    assert (changed["response_body"], changed["name"], changed["rate_limit"]) == ("", "new", 5)
+    assert (changed["secret_count"], changed["preset"]) == (1, "github")
+    assert body(api.patch(path, {"secrets": ["two", "three"]}), 200)["secret_count"] == 2
+    source = Source.objects.for_tenant(tenant).get()
+    assert sources.secrets_of(source) == (["two", "three"], "")
+    assert source.version == 3
+    entries = AuditEntry.objects.filter(tenant=tenant, action="source.changed").order_by("id")
+    assert [each.after for each in entries] == [
+        {"response_body": "", "name": "new", "rate_limit": 5},
+        {"secret_count": 2, "secrets": "***"},
+    ]
+
+
+def test_the_url_is_rotated() -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="a.b")
+    api = tenant_api(tenant)
+    path, old = make(api, tenant)
+
+    response = api.post(f"{path}/url/rotate", {"overlap_seconds": 0})
+
+    new = "/in/" + body(response, 200)["url"].rpartition("/in/")[2]
+    assert response["Cache-Control"] == "no-store"
+    assert [send(old, {}), send(new, {})] == [404, 200]
+    for _ in range(4):
+        body(api.post(f"{path}/url/rotate"), 200)
+    assert body(api.post(f"{path}/url/rotate"), 409)["code"] == "token_limit_reached"
+
+
+def test_a_tenant_has_a_hundred_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_SOURCES", 1)
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    make(api, tenant)
+
+    refused = api.post(f"/tenants/{tenant.slug}/sources", GITHUB)
+
+    assert body(refused, 409)["code"] == "limit_reached"
+
+
+def test_what_came_is_listed_shown_and_run_again() -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="a.b")
+    api = tenant_api(tenant)
+    path, url = make(api, tenant, event_type="data.body.type")
+    send(f"{url}?token=s3cret&n=1", {"type": "a.b"})
+    send(url, {"kind": "a.b"})
+
+    listed = body(api.get(f"{path}/requests"), 200)["data"]
+    assert [(each["verdict"], each["reason"]) for each in listed] == [
+        ("unmapped", "mapping_failed"),
+        ("accepted", None),
+    ]
+    unmapped = body(api.get(f"{path}/requests", verdict="unmapped"), 200)["data"]
+    assert unmapped == listed[:1]
+    first = body(api.get(f"{path}/requests/{listed[1]['id']}"), 200)
+    assert (first["body"], first["query"]) == ('{"type": "a.b"}', "token=***&n=1")
+    refused = api.post(f"{path}/requests/{listed[1]['id']}/rerun")
+    assert body(refused, 409)["code"] == "not_unmapped"
+
+    body(api.patch(path, {"event_type": "data.body.kind"}), 200)
+    again = body(api.post(f"{path}/requests/{listed[0]['id']}/rerun"), 200)
+
+    assert (again["verdict"], again["reason"]) == ("accepted", None)
+    assert len(events_of(tenant)) == 2
+    assert body(api.post(f"{path}/rerun"), 200) == {"mapped": 0, "unmapped": 0}
+    assert api.delete(f"{path}/requests/{listed[1]['id']}/data").status_code == 204
+    erased = body(api.get(f"{path}/requests/{listed[1]['id']}"), 200)
+    assert (erased["body"], erased["headers"], erased["query"]) == ("", {}, "")
+
+
+def test_an_inspector_shows_what_reaches_it_and_makes_no_event() -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    path, url = make(
+        api, tenant, kind="inspector", verification={"scheme": "standard"}, secrets=[secret], event_type='"x"'
+    )
+
+    assert [send(url, {"a": 1}), Client().get(f"{url}?b=2").status_code] == [200, 200]
+
+    listed = body(api.get(f"{path}/requests"), 200)["data"]
+    assert [(each["verdict"], each["reason"]) for each in listed] == [("inspected", "signature_missing")] * 2
+    assert events_of(tenant) == []
+    assert body(api.get(path), 200)["expires_at"] is not None
+
+
+def test_inspectors_end_after_their_day() -> None:
+    from datetime import UTC, datetime
+
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    path, url = make(api, tenant, kind="inspector")
+    Source.objects.for_tenant(tenant).update(expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert send(url, {}) == 410
+    sources.end_inspectors()
+
+    assert send(url, {}) == 404
+    assert api.get(path).status_code == 404
