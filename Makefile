@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock format openapi
+.PHONY: help setup run test check bench lock format openapi messages
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ openapi: export SECRET_KEY = checks-need-no-secret
 openapi: export WEBHOOKS_ENCRYPTION_KEYS = c1:Y2hlY2tzIG5lZWQgbm8gc2VjcmV0IGFuZCBrZWVwIG4=
 openapi: $(STAMP) ## the API as it is now, to docs/openapi.json
 	$(BIN)/python manage.py spectacular --format openapi-json --validate --file docs/openapi.json
+
+messages: $(STAMP) ## texts that people read, to locale/; says which are to be translated
+	$(BIN)/python -m tests.support.messages
 
 format: $(STAMP) ## settle the layout
 	$(BIN)/ruff format .

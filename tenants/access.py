@@ -325,16 +325,16 @@ def _count_unknown_key(remote_ip: str) -> None:
         raise TooManyUnknownKeys(max(reset_seconds, 1))
 
 
-def check_sign_in(*, email: str, remote_ip: str) -> None:
-    """Count a sign-in before its password is looked at, so that many at once help nobody. Raises TooManySignIns.
+def check_tries(kind: str, *, account: str, remote_ip: str, per_account: int = SIGN_INS_PER_ACCOUNT) -> None:
+    """Count a try at something secret before it is looked at, so that many at once help nobody. Raises TooManySignIns.
 
-    Counted alike whether there is such an account or not.
+    Counted alike whether there is such an account or not. `kind`: sign-in, reset, second-factor, invitation.
     """
-    account = _account(email)
+    name = _account(account)
     counters = {
-        f"sign-in:{account}:{remote_ip}": SIGN_INS_PER_PAIR,
-        f"sign-in:{account}": SIGN_INS_PER_ACCOUNT,
-        f"sign-in:{remote_ip}": SIGN_INS_PER_ADDRESS,
+        f"{kind}:{name}:{remote_ip}": SIGN_INS_PER_PAIR,
+        f"{kind}:{name}": per_account,
+        f"{kind}:{remote_ip}": SIGN_INS_PER_ADDRESS,
     }
     waits = []
     for key, most in counters.items():
@@ -343,6 +343,10 @@ def check_sign_in(*, email: str, remote_ip: str) -> None:
             waits.append(max(reset_seconds, 1))
     if waits:
         raise TooManySignIns(max(waits))
+
+
+def check_sign_in(*, email: str, remote_ip: str) -> None:
+    check_tries("sign-in", account=email, remote_ip=remote_ip)
 
 
 def forget_sign_ins(*, email: str, remote_ip: str) -> None:

@@ -24,6 +24,7 @@ MEMBER: Final = "mem"
 USER: Final = "usr"
 SOURCE: Final = "src"
 INCOMING: Final = "req"
+INVITATION: Final = "inv"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: without i, l, o and u, which people misread."""

@@ -45,6 +45,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(_("name"), max_length=150, blank=True)
     is_staff = models.BooleanField(_("operator"), default=False)
     is_active = models.BooleanField(_("active"), default=True)
+    language = models.CharField(max_length=8, blank=True, db_default="")
+    """Of the portal's pages and of e-mails, if the person chose one."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -336,3 +338,98 @@ class SupportSession(TenantOwned):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class SecondFactor(models.Model):
+    """A person's authenticator app, and codes for when it is lost. Asked for at sign-in once it is confirmed."""
+
+    user = models.OneToOneField(
+        User, on_delete=models.CASCADE, primary_key=True, related_name="second_factor"
+    )
+    encrypted = models.BinaryField()
+    """The shared secret; its context is the person."""
+    last_step = models.BigIntegerField(default=0)
+    """The time step of the code used last: a code that was looked over a shoulder opens nothing."""
+    recovery_hashes = ArrayField(models.BinaryField(), default=list)
+    confirmed_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return str(self.user_id)
+
+
+class Invitation(TenantOwned):
+    """Of a person, by e-mail, to become a member. Only the hash of its token is kept."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    email = models.EmailField(max_length=254)
+    role = models.CharField(max_length=16, choices=Member.Role.choices)
+    language = models.CharField(max_length=8)
+    """In which the e-mail is written: that of whoever invites."""
+    invited_by = models.CharField(max_length=255)
+    hash = models.BinaryField(max_length=32, null=True, unique=True)
+    """Made when the e-mail is: nobody but its receiver has the token."""
+    sent_at = models.DateTimeField(null=True, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "email"],
+                condition=models.Q(accepted_at__isnull=True, ended_at__isnull=True),
+                name="invitation_once_per_address",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class PortalLook(TenantOwned):
+    """How the portal shows itself to the people of a tenant, and where else: whatever differs from the default."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="look")
+    accent = models.CharField(max_length=7, blank=True, default="")
+    """`#1f5fd0`, or empty."""
+    logo = models.BinaryField(null=True)
+    """A PNG that we drew ourselves from what was uploaded."""
+    logo_hash = models.CharField(max_length=16, blank=True, default="", db_index=True)
+    """Its address, so that browsers may keep it; the index is for finding it by that."""
+    origins = ArrayField(models.CharField(max_length=255), default=list)
+    """Of the tenant's own applications: they may show the portal in a frame and be led back to."""
+    is_catalogue_public = models.BooleanField(default=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta(TenantOwned.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return str(self.tenant_id)
+
+
+class NotificationPreference(TenantOwned):
+    """What a member wants to be told of by e-mail. Without a row: what `services/notifications.py` says."""
+
+    class Digest(models.TextChoices):
+        NEVER = "never", _("never")
+        DAILY = "daily", _("every day")
+        WEEKLY = "weekly", _("every Monday")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    wants_failing = models.BooleanField()
+    wants_disabled = models.BooleanField()
+    digest = models.CharField(max_length=8, choices=Digest.choices)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="notification_preference_once")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user_id)

@@ -1,11 +1,12 @@
 """Scheduled work on tenants. Thin: each calls one service."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from celery import shared_task
 
 from tenants import access
-from tenants.services import erasure
+from tenants.services import accounts, erasure, invitations
 
 
 @shared_task(name="tenants.erase_deleted", ignore_result=True)
@@ -18,3 +19,16 @@ def erase_deleted() -> None:
 def forget_counters() -> None:
     """Each hour: counters of rate limits whose minute is long over."""
     access.forget_counters()
+
+
+@shared_task(name="tenants.send_invitations", ignore_result=True)
+def send_invitations() -> None:
+    """Each minute, and at once when one is made: those whose e-mail was not sent yet."""
+    for invitation_id in invitations.unsent():
+        invitations.send(invitation_id=UUID(str(invitation_id)))
+
+
+@shared_task(name="tenants.send_password_reset", ignore_result=True)
+def send_password_reset(email: str, language: str) -> None:
+    """For an address that somebody typed: whether there is such an account is found out here, not in the page."""
+    accounts.send_password_reset(email=email, language=language)

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
+
+# Each test makes people of its own; the real number of rounds would cost most of the time of those tests.
+settings.PASSWORD_HASHERS = ["tests.support.portal.QuickHasher"]
 
 
 @pytest.fixture(scope="session")

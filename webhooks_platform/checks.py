@@ -49,6 +49,14 @@ def check_production(**kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - as 
                 id="webhooks.W001",
             )
         )
+    if settings.EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):
+        found.append(
+            Warning(
+                "WEBHOOKS_EMAIL_URL is not set: invitations, password resets and warnings reach nobody.",
+                hint="Set it to smtp://user:password@host:587, and WEBHOOKS_EMAIL_FROM to the sender.",
+                id="webhooks.W003",
+            )
+        )
     if settings.WEBHOOKS_ALLOWED_NETWORKS:
         found.append(
             Warning(

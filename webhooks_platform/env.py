@@ -5,11 +5,25 @@ import binascii
 import ipaddress
 import os
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+
+
+class Email(NamedTuple):
+    """How e-mails leave, as Django's settings name it."""
+
+    backend: str
+    host: str = ""
+    port: int = 25
+    user: str = ""
+    password: str = ""
+    starts_tls: bool = False
+    is_tls: bool = False
+    folder: str | None = None
 
 
 class AllowedNetwork(NamedTuple):
@@ -96,3 +110,39 @@ def env_encryption_keys(name: str) -> list[tuple[str, bytes]]:
     if len({key_id for key_id, _ in keys}) != len(keys):
         raise ImproperlyConfigured(f"{name}: two entries have the same id. Give each key an id of its own.")
     return keys
+
+
+def env_email(name: str, default: str) -> Email:
+    """`smtp://user:password@host:587`, which starts TLS; `smtps://…`, which is TLS; `console:`; `file:///folder`."""
+    text = os.environ.get(name, default)
+    backends = "django.core.mail.backends"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is no address of a mail server ({error}).") from None
+    match parts.scheme:
+        case "":
+            if text:
+                raise ImproperlyConfigured(f"{name} has no scheme. Set it to smtp://user:password@host:587.")
+            return Email(f"{backends}.dummy.EmailBackend")
+        case "console":
+            return Email(f"{backends}.console.EmailBackend")
+        case "file":
+            return Email(f"{backends}.filebased.EmailBackend", folder=parts.path)
+        case "smtp" | "smtps" if parts.hostname:
+            is_tls = parts.scheme == "smtps"
+            return Email(
+                f"{backends}.smtp.EmailBackend",
+                host=parts.hostname,
+                port=port or (465 if is_tls else 25),
+                user=unquote(parts.username or ""),
+                password=unquote(parts.password or ""),
+                # A server without TLS is one beside us, at the port for that.
+                starts_tls=not is_tls and (port or 25) != 25,
+                is_tls=is_tls,
+            )
+        case _:
+            raise ImproperlyConfigured(
+                f"{name} is no address of a mail server. Set it to smtp://user:password@host:587."
+            )

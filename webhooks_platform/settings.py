@@ -12,6 +12,7 @@ from webhooks_platform.env import (
     env_allowed_networks,
     env_bool,
     env_choice,
+    env_email,
     env_encryption_keys,
     env_int,
     env_list,
@@ -59,6 +60,7 @@ MIDDLEWARE = [
     "webhooks_platform.middleware.ProblemsBelowApi",
 ]
 PAGES_MIDDLEWARE = [
+    "tenants.portal.embedding.EmbeddedPortal",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -124,6 +126,10 @@ LOGIN_REDIRECT_URL = "portal-home"
 CSRF_FAILURE_VIEW = "tenants.portal.errors.csrf_failure"
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -137,10 +143,13 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True
 
+PASSWORD_RESET_TIMEOUT = 3600
+
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = env_bool("WEBHOOKS_SECURE_COOKIES", default=not DEBUG)
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
+LANGUAGE_COOKIE_SECURE = SESSION_COOKIE_SECURE
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -165,6 +174,16 @@ WEBHOOKS_LOG_FORMAT = env_choice("WEBHOOKS_LOG_FORMAT", "console" if DEBUG else 
 """One JSON object a line, or plain lines for people."""
 WEBHOOKS_LOG_LEVEL = env_choice("WEBHOOKS_LOG_LEVEL", "INFO", logs.LEVELS)
 LOGGING = logs.logging_settings(form=WEBHOOKS_LOG_FORMAT, level=WEBHOOKS_LOG_LEVEL)
+
+# --- e-mail -------------------------------------------------------------------------------------------------------
+EMAIL = env_email("WEBHOOKS_EMAIL_URL", "console:" if DEBUG else "")
+EMAIL_BACKEND = EMAIL.backend
+EMAIL_HOST, EMAIL_PORT = EMAIL.host, EMAIL.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL.user, EMAIL.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL.starts_tls, EMAIL.is_tls
+EMAIL_FILE_PATH = EMAIL.folder
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("WEBHOOKS_EMAIL_FROM", "webhooks@localhost")
 
 # --- Celery -------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", "redis://not-configured.invalid:6379/0")

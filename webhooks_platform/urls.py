@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from deliveries.api import receiving
+from tenants.portal.urls import catalogue_urlpatterns
 from webhooks_platform import health, metrics, openapi
 
 urlpatterns = [
@@ -13,6 +14,7 @@ urlpatterns = [
     path("api/docs", openapi.docs, name="api-docs"),
     path("in/<str:token>", receiving.receive),
     path("portal/", include("tenants.portal.urls")),
+    path("catalogue/", include(catalogue_urlpatterns)),
     path("portal/", include("deliveries.portal.urls")),
     path("health/live", health.live),
     path("health/ready", health.ready),

@@ -1,6 +1,8 @@
 """What templates of the portal say of ids, URLs and times."""
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from django import template
@@ -36,6 +38,12 @@ def when(at: datetime | None) -> SafeString | str:
         utc.isoformat(timespec="milliseconds"),
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
     )
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """To be read. Escaped by the template, like every text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @register.filter

@@ -44,7 +44,7 @@ function searchBoxes(root) {
     input.addEventListener("input", () => {
       const wanted = input.value.trim().toLowerCase();
       for (const item of list.querySelectorAll("[data-words]")) {
-        const isTicked = item.querySelector("input").checked;
+        const isTicked = item.querySelector("input")?.checked;
         item.hidden = !isTicked && !item.dataset.words.toLowerCase().includes(wanted);
       }
     });

@@ -5,6 +5,7 @@ Nobody is sent to sign in; a person who is no member gets the constant 404; a me
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, cast
 from urllib.parse import urlencode
@@ -22,10 +23,11 @@ from psycopg_pool import PoolTimeout
 
 from tenants import access, ids
 from tenants.addresses import remote_ip_of
-from tenants.models import Member, PortalLink, Tenant, User
-from tenants.portal import errors
+from tenants.models import Member, PortalLink, PortalLook, Tenant, User
+from tenants.portal import embedding, errors
 from tenants.services import members, portal_links
 from tenants.services.audit import Actor
+from tenants.services.portal_looks import leads_back, look_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,20 @@ class PortalRequest(HttpRequest):
     tenant: Tenant
     role: Role
     actor: Actor
+    look: PortalLook
     by_link: PortalLink | None
+    return_url: str
+    """Where the link leads back to, if that is an application of the tenant's."""
     may_change: bool
+    is_admin: bool
     """For templates, which show nobody a button that is refused."""
+
+
+class PersonRequest(HttpRequest):
+    """Of somebody who is signed in, about the own account."""
+
+    user: User
+    actor: Actor
 
 
 Parameters = ParamSpec("Parameters")
@@ -67,16 +80,23 @@ def portal_page(
         @wraps(view)
         def page(request: HttpRequest, tenant: str, **kwargs: Any) -> HttpResponseBase:
             response = _answer(cast(PortalRequest, request), tenant, kwargs)
-            # Pages of a tenant are for one person: neither proxies nor the next person at this browser keep them.
-            patch_cache_control(response, private=True, no_store=True)
-            return response
+            if "Cache-Control" not in response:
+                # Pages of a tenant are for one person: neither proxies nor the next person at this browser keep them.
+                patch_cache_control(response, private=True, no_store=True)
+            return embedding.allow_frame(request, response)
 
         def _answer(request: PortalRequest, slug: str, kwargs: dict[str, Any]) -> HttpResponseBase:
             if not _let_in(request, slug):
+                if embedding.is_embedded(request):
+                    _remember_look(request, slug)
+                    return errors.frame_is_over(request)
                 return to_sign_in(request) if request.user.is_anonymous else errors.not_found(request)
             request.may_change = is_at_least(request.role, Role.DEVELOPER)
+            request.is_admin = is_at_least(request.role, Role.ADMIN)
             if not is_at_least(request.role, needs):
                 return errors.forbidden(request, needs=needs)
+            if embedding.asks_again(request):
+                return embedding.ask_again(request)
             try:
                 return cast(Callable[..., HttpResponseBase], view)(request, **kwargs)
             except access.NotFound:
@@ -107,7 +127,9 @@ def _let_in(request: PortalRequest, slug: str) -> bool:
     if link is not None:
         request.tenant, request.role, request.by_link = link.tenant, Role(link.role), link
         request.actor = portal_links.actor_of(link, remote_ip=remote_ip, request_id=request_id)
-        return True
+        request.look = look_of(link.tenant)
+        request.return_url = link.return_url if leads_back(request.look, link.return_url) else ""
+        return embedding.may_show(request, request.look)
     if not isinstance(request.user, User):
         return False
     try:
@@ -115,14 +137,59 @@ def _let_in(request: PortalRequest, slug: str) -> bool:
     except access.NotFound:
         return False
     request.tenant, request.role, request.by_link = member.tenant, Role(member.role), None
-    user_id = ids.to_text(ids.USER, request.user.id)
-    request.actor = Actor("person", user_id, request.user.email, remote_ip, request_id)
+    request.look, request.return_url = look_of(member.tenant), ""
+    request.actor = actor_of(request, request.user)
     return True
+
+
+def actor_of(request: HttpRequest, user: User) -> Actor:
+    request_id = getattr(request, "request_id", "")
+    return Actor(
+        "person", ids.to_text(ids.USER, user.id), user.email, remote_ip_of(request) or None, request_id
+    )
+
+
+# --- pages of a person's own account ----------------------------------------------------------------------------------
+
+PersonView = Callable[Concatenate[PersonRequest, Parameters], HttpResponseBase]
+
+
+def person_page(
+    methods: Sequence[str] = ("GET", "HEAD"),
+) -> Callable[[PersonView[Parameters]], Callable[..., HttpResponseBase]]:
+    """A page about the own account: for whoever is signed in to one, not for who came by a link."""
+
+    def decorate(view: PersonView[Parameters]) -> Callable[..., HttpResponseBase]:
+        @require_http_methods(list(methods))
+        @wraps(view)
+        def page(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return to_sign_in(request)
+            person = cast(PersonRequest, request)
+            person.actor = actor_of(request, request.user)
+            response = cast(Callable[..., HttpResponseBase], view)(person, **kwargs)
+            patch_cache_control(response, private=True, no_store=True)
+            return response
+
+        return page
+
+    return decorate
+
+
+def _remember_look(request: PortalRequest, slug: str) -> None:
+    """Whose frame it was, so that it can show that it is over."""
+    link = portal_links.link_that_was(_link_ids(request), slug=slug)
+    if link is not None:
+        request.look = look_of(link.tenant)
 
 
 def links_of(request: HttpRequest) -> list[PortalLink]:
     """Whose sessions last in this browser."""
-    return portal_links.sessions_of([UUID(hex=each) for each in request.session.get(LINKS, [])])
+    return portal_links.sessions_of(_link_ids(request))
+
+
+def _link_ids(request: HttpRequest) -> list[UUID]:
+    return [UUID(hex=each) for each in request.session.get(LINKS, [])]
 
 
 def remember_link(request: HttpRequest, link: PortalLink) -> None:
@@ -130,7 +197,9 @@ def remember_link(request: HttpRequest, link: PortalLink) -> None:
     request.session.cycle_key()
     request.session[LINKS] = [*request.session.get(LINKS, []), link.id.hex][-MOST_LINKS:]
     if request.user.is_anonymous:
-        request.session.set_expiry(portal_links.SESSION)
+        # A frame's lasts longer than what it opens, to say whose it was.
+        more = timedelta(days=7) if embedding.is_embedded(request) else timedelta()
+        request.session.set_expiry(portal_links.SESSION + more)
 
 
 def to_sign_in(request: HttpRequest) -> HttpResponse:

@@ -53,6 +53,16 @@ def refused(request: HttpRequest, exception: Exception | None = None) -> HttpRes
     return _page(request, 403, _("This is not allowed"), _("Your account may not see this page or do this."))
 
 
+def frame_is_over(request: HttpRequest) -> HttpResponse:
+    """Inside a frame nobody signs in: the application around it has to bring a new link."""
+    return _page(
+        request,
+        403,
+        _("This session is over"),
+        _("Load the page of the application around this one again. It opens your webhooks anew."),
+    )
+
+
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django's signature
     return _page(request, 400, _("This request cannot be read"), _("Go back and try again."))
 
@@ -80,5 +90,6 @@ def unavailable(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
-    context = {"title": title, "text": text, "status": status}
+    # Pages for what is not there and for what is somebody else's are the same, down to the address in them.
+    context = {"title": title, "text": text, "status": status, "is_error_page": True}
     return render(request, "portal/error.html", context, status=status)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -18,6 +18,11 @@ from tenants.validation import InvalidContent, moment
 Row = TypeVar("Row", bound=models.Model)
 
 PAGE_SIZE: Final = 30
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """For a form: what was sent, if only nothing at all; None when the page is merely looked at."""
+    return request.POST if request.method == "POST" else None
 
 
 def page_of(request: HttpRequest, rows: "models.QuerySet[Row]") -> Page[Row]:

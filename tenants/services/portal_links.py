@@ -97,7 +97,8 @@ def find_link(token: str) -> PortalLink:
             tenant__status=Tenant.Status.ACTIVE,
             tenant__deleted_at__isnull=True,
         )
-        .select_related("tenant")
+        .select_related("tenant__look")
+        .defer("tenant__look__logo")
         .first()
     )
     if link is None:
@@ -138,8 +139,19 @@ def sessions_of(link_ids: Sequence[UUID]) -> list[PortalLink]:
             tenant__status=Tenant.Status.ACTIVE,
             tenant__deleted_at__isnull=True,
         )
-        .select_related("tenant")
+        .select_related("tenant__look")
+        .defer("tenant__look__logo")
         .order_by("-used_at", "-id")
+    )
+
+
+def link_that_was(link_ids: Sequence[UUID], *, slug: str) -> PortalLink | None:
+    """Of a browser's own session, whether it still lasts or not: whose pages it showed."""
+    return (
+        PortalLink.unscoped.filter(id__in=link_ids, tenant__slug=slug)
+        .select_related("tenant__look")
+        .defer("tenant__look__logo")
+        .first()
     )
 
 

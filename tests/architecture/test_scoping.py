@@ -18,6 +18,7 @@ from tenants.models import (
     IdempotencyRecord,
     PlatformState,
     RateCounter,
+    SecondFactor,
     Tenant,
     User,
 )
@@ -30,6 +31,7 @@ NOT_OWNED: set[type[models.Model]] = {
     # The platform's own.
     Tenant,
     User,
+    SecondFactor,
     PlatformState,
     RateCounter,
     apps.get_model("deliveries", "Dispatcher"),
@@ -76,6 +78,12 @@ UNSCOPED = {
     ("deliveries/services/receiving.py", "_settings"): "the URL's token is all that is known",
     ("tenants/services/portal_links.py", "find_link"): "the token is all that is known",
     ("tenants/services/portal_links.py", "sessions_of"): "the browser's session knows the links alone",
+    ("tenants/services/portal_links.py", "link_that_was"): "the browser's session knows the links alone",
+    ("tenants/services/portal_looks.py", "public_catalogue"): "for anybody, where the tenant wants it",
+    ("tenants/services/portal_looks.py", "find_logo"): "the hash is all that is known",
+    ("tenants/services/invitations.py", "unsent"): "a sweep over all tenants",
+    ("tenants/services/invitations.py", "send"): "the task knows the invitation alone",
+    ("tenants/services/invitations.py", "find"): "the token is all that is known",
     ("deliveries/pipeline/wake.py", "request_manual_attempt"): "rows that the caller found through the door",
 }
 """Who may use the bypass, and why."""

@@ -23,9 +23,10 @@ from deliveries.services.sources import create_source
 from tenants import ids
 from tenants.api.permissions import ANY_KEY, OPERATOR
 from tenants.ids import new_id
-from tenants.models import ApiKey, EventType, Member, PortalLink, Tenant, User
+from tenants.models import ApiKey, EventType, Invitation, Member, PortalLink, Tenant, User
+from tenants.services.members import set_member
 from tests.support.api import Api, make_key, make_tenant, operator_api, tenant_api
-from tests.support.portal import actions_of, browser
+from tests.support.portal import actions_of, browser, make_user
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -42,8 +43,31 @@ ADMIN = "admin/"
 """Behind a session: nobody is sent to sign in, keys open nothing."""
 
 PORTAL = "portal/"
-ENTRANCES = {"portal/", "portal/sign-in", "portal/sign-out", "portal/enter/<portal_token:token>"}
-"""Of the portal: where one signs in and out."""
+ENTRANCES = {
+    "portal/",
+    "portal/sign-in",
+    "portal/sign-in/code",
+    "portal/sign-out",
+    "portal/language",
+    "portal/reset",
+    "portal/reset/<user_id:user>/<str:token>",
+    "portal/enter/<portal_token:token>",
+    "portal/invitation/<signed_token:token>",
+    "portal/look/<logo:logo>.png",
+    "portal/look/<colour:accent>.css",
+}
+"""Of the portal: where one signs in and out, and what pages before a tenant look like."""
+ACCOUNT = {
+    "portal/account",
+    "portal/account/password",
+    "portal/account/second-factor",
+    "portal/account/second-factor/off",
+}
+"""Of a person, in no tenant."""
+PERSONAL = {"portal/<str:tenant>/settings/notifications"}
+"""A member's own choice, whatever the role."""
+PUBLIC = "catalogue/"
+"""Of tenants that want it."""
 
 SHIPPED = {"pack"}
 """Names of what comes with the platform and belongs to nobody."""
@@ -140,6 +164,15 @@ def make_world() -> World:
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     incoming.save(force_insert=True)
+    member = set_member(actor=operator_actor(), tenant=owner, user=make_user(), role=Member.Role("developer"))
+    invitation = Invitation(
+        tenant=owner,
+        email="invited@example.com",
+        role="viewer",
+        language="en",
+        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+    invitation.save(force_insert=True)
     make_key(owner)
     key = ApiKey.objects.filter(tenant=owner).latest("id")
     return World(
@@ -156,6 +189,8 @@ def make_world() -> World:
             "source": ids.to_text("src", source.id),
             "incoming": ids.to_text("req", incoming.id),
             "key": ids.to_text("key", key.id),
+            "member": ids.to_text("mem", member.id),
+            "invitation": ids.to_text("inv", invitation.id),
             "name": "secret.type",
             "pack": "accounts",
         },
@@ -180,6 +215,8 @@ def missing(world: World) -> dict[str, str]:
         "source": "src",
         "incoming": "req",
         "key": "key",
+        "member": "mem",
+        "invitation": "inv",
     }
     made_up = {name: ids.to_text(prefix, new_id()) for name, prefix in prefixes.items()}
     return {**made_up, "tenant": world.stranger.slug, "name": "no.such.type", "pack": "no-such-pack"}
@@ -211,7 +248,8 @@ def test_every_route_is_known_to_this_walk(world: World) -> None:
         and route.path != "metrics"
         and not route.path.startswith(ADMIN)
         and route not in PORTAL_PAGES
-        and route.path not in ENTRANCES
+        and route.path not in ENTRANCES | ACCOUNT
+        and not route.path.startswith(PUBLIC)
     ]
 
     assert unknown == []
@@ -364,7 +402,8 @@ def test_a_viewer_changes_nothing(route: Route, world: World) -> None:
     client = member_of(world.owner, "viewer")
     before = actions_of(world.owner)
 
-    assert client.post(route.at(world.sample), {}).status_code in {403, 405}
+    refused = {422} if route.path in PERSONAL else {403, 405}
+    assert client.post(route.at(world.sample), {}).status_code in refused
 
     assert actions_of(world.owner) == before
 
@@ -378,6 +417,26 @@ def test_a_form_of_another_site_changes_nothing(route: Route, world: World) -> N
     assert client.post(route.at(world.sample), {}).status_code in {403, 405}
 
     assert actions_of(world.owner) == before
+
+
+@pytest.mark.parametrize("path", sorted(ACCOUNT))
+@pytest.mark.usefixtures("database")
+def test_nobody_has_an_account_page(path: str, world: World) -> None:
+    for client in (Client(), Client(headers={"Authorization": f"Bearer {make_key(world.owner)}"})):
+        for answer in (client.get(f"/{path}"), client.post(f"/{path}", {})):
+            assert (answer.status_code, answer["Location"][:15]) == (302, "/portal/sign-in")
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.path.startswith(PUBLIC)], ids=lambda route: route.path
+)
+@pytest.mark.usefixtures("database")
+def test_a_catalogue_that_is_not_public_is_not_there(route: Route, world: World) -> None:
+    nothing = missing(world) | {"tenant": "nobody-at-all"}
+    for client in (Client(headers={"X-Request-Id": "r"}), member_of(world.owner, "admin")):
+        answer = page(client.get(route.at(world.sample)))
+        assert answer[0] == 404
+        assert answer == page(client.get(route.at(nothing)))
 
 
 @pytest.mark.usefixtures("database")

@@ -4,6 +4,7 @@ import html
 import re
 from typing import Any
 
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.test import Client
 
 from tenants.ids import new_id
@@ -12,6 +13,12 @@ from tenants.services.audit import COMMAND
 from tenants.services.members import set_member
 
 PASSWORD = "correct horse battery"
+
+
+class QuickHasher(PBKDF2PasswordHasher):
+    """Of the tests: the platform's own, with so few rounds that they take no time. Real processes can read it."""
+
+    iterations = 10
 
 
 def make_user(**fields: Any) -> User:
