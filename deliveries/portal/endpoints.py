@@ -1,5 +1,6 @@
 """Endpoints in the portal: listed, made, shown, changed, stopped and ended; their secret on request."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
@@ -12,6 +13,7 @@ from django.utils.translation import ngettext
 from deliveries.models import Endpoint
 from deliveries.portal.endpoint_forms import EndpointForm, groups_of
 from deliveries.services import deliveries, endpoints, secrets
+from deliveries.services.condition import conditions_of
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
@@ -25,15 +27,13 @@ RECENT = 10
 
 
 @portal_page()
-def overview(request: PortalRequest) -> HttpResponse:
-    """The endpoints come first until there is more to look at."""
-    return redirect("portal-endpoints", tenant=request.tenant.slug)
-
-
-@portal_page()
 def listing(request: PortalRequest) -> HttpResponse:
     page = page_of(request, endpoints.endpoints_of(request.tenant))
-    return render(request, "portal/endpoints/list.html", {"page": page})
+    health = conditions_of(
+        tenant=request.tenant, endpoint_ids=(row.id for row in page.rows), now=datetime.now(UTC)
+    )
+    rows = [{"endpoint": row, "health": health.get(row.id)} for row in page.rows]
+    return render(request, "portal/endpoints/list.html", {"page": page, "rows": rows})
 
 
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))

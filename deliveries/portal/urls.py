@@ -2,10 +2,10 @@
 
 from django.urls import path
 
-from deliveries.portal import deliveries, endpoints, events, trying
+from deliveries.portal import deliveries, endpoints, events, overview, trying
 
 urlpatterns = [
-    path("<str:tenant>/", endpoints.overview, name="portal-overview"),
+    path("<str:tenant>/", overview.overview, name="portal-overview"),
     path("<str:tenant>/endpoints", endpoints.listing, name="portal-endpoints"),
     path("<str:tenant>/endpoints/new", endpoints.create, name="portal-endpoint-new"),
     path("<str:tenant>/endpoints/<str:endpoint>/edit", endpoints.edit, name="portal-endpoint-edit"),

@@ -1,15 +1,20 @@
 """What templates of the portal say of ids, URLs and times."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django import template
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from deliveries import validation
+from deliveries.portal.charts import Bar, Ticks, strip
+from deliveries.services.condition import Condition
 from tenants import ids
 
 register = template.Library()
@@ -54,3 +59,51 @@ def milliseconds(value: float | None) -> str:
     if value >= 1000:
         return f"{value / 1000:.2f} s"
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+@register.filter
+def amount(number: int, is_estimated: bool = False) -> str:
+    """With the language's separators. An estimate has two digits that mean something, and says that it is one."""
+    if not is_estimated or number < 100:
+        return number_format(number, force_grouping=True)
+    unit = 10 ** (len(str(number)) - 2)
+    return _("about %(number)s") % {"number": number_format(round(number / unit) * unit, force_grouping=True)}
+
+
+@register.filter
+def percent(share: float) -> str:
+    """Cut, not rounded: 100 % is said of what is all of it."""
+    return _("%(number)s %%") % {"number": number_format(math.floor(share * 100) / 100, decimal_pos=None)}
+
+
+@register.simple_tag
+def bucket_start(start: datetime, is_daily: bool) -> SafeString | str:
+    """Days are those of UTC. Hours are shown in the viewer's own zone by `portal.js`."""
+    utc = start.astimezone(UTC)
+    if is_daily:
+        return date_format(utc, "SHORT_DATE_FORMAT")
+    return format_html(
+        '<time datetime="{}" data-format="hour">{}</time>',
+        utc.isoformat(timespec="seconds"),
+        f"{utc:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+@register.simple_tag
+def bucket_title(bar: Bar, is_daily: bool) -> str:
+    """What a browser shows over a bar: a plain text, so in UTC."""
+    utc = bar.start.astimezone(UTC)
+    start = date_format(utc, "SHORT_DATE_FORMAT") if is_daily else f"{utc:%Y-%m-%d %H:%M} UTC"
+    counts = bar.counts
+    words = {
+        name: number_format(getattr(counts, name), force_grouping=True)
+        for name in ("succeeded", "failed", "pending", "cancelled")
+    }
+    return _(
+        "%(start)s: %(succeeded)s succeeded, %(failed)s failed, %(pending)s pending, %(cancelled)s cancelled"
+    ) % (words | {"start": start})
+
+
+@register.simple_tag
+def strip_of(health: Condition | None) -> list[Ticks]:
+    return strip(health.latest) if health is not None else []

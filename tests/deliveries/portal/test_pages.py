@@ -24,6 +24,7 @@ from tests.support.portal import browser
 MOST_QUERIES = 15
 
 PAGES = [
+    "",
     "endpoints",
     "endpoints/new",
     "endpoints/{endpoint}",
@@ -68,7 +69,8 @@ def test_as_many_queries_for_thirty_rows_as_for_one_and_few(page: str, one: Rows
         assert response.status_code == 200
         counted.append(len(queries))
 
-    assert counted[0] == counted[1]
+    # What the overview did not read at first is counted in two queries more, however much it is.
+    assert counted[1] - counted[0] == (2 if page == "" else 0)
     assert counted[1] <= MOST_QUERIES
 
 
