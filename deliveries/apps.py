@@ -29,6 +29,7 @@ SCHEDULE = {
     "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
     "forget incoming requests": ("deliveries.forget_incoming", 3600, 3600),
+    "expire files of exports": ("deliveries.expire_exports", 3600, 3600),
 }
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from deliveries.services import bulk, erasing, jobs, overview
+from deliveries.services import bulk, erasing, exports, jobs, overview
 from deliveries.services.jobs import Progress
 
 BEHIND_SECONDS = 0.5
@@ -50,3 +50,9 @@ def sample_metrics() -> None:
 def erase_echoes() -> None:
     """Every minute: what was in the air while its payload was erased."""
     erasing.erase_echoes()
+
+
+@shared_task(name="deliveries.expire_exports", ignore_result=True)
+def expire_exports() -> None:
+    """Each hour: files whose time is over."""
+    exports.expire()

@@ -573,11 +573,17 @@ class MetricTotal(models.Model):
 
 
 class Job(TenantOwned):
-    """Many events to one endpoint again, in the background. Its place is written with each batch of its work."""
+    """Work in the background, on much: events to one endpoint again, or everything that a list's filter finds.
+
+    Its place is written with each batch of its work.
+    """
 
     class Kind(models.TextChoices):
         RECOVER = "recover", _("recover what failed")
         REPLAY = "replay", _("replay")
+        RETRY = "retry", _("try again")
+        CANCEL = "cancel", _("cancel")
+        EXPORT = "export", _("export")
 
     class Status(models.TextChoices):
         RUNNING = "running", _("running")
@@ -592,7 +598,12 @@ class Job(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(
+        Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False, null=True
+    )
+    """Of recover and replay."""
+    filter = models.JSONField(null=True)
+    """Of the others: `services/listing.py: ListFilter`, and the format of an export."""
     kind = models.CharField(max_length=8, choices=Kind.choices)
     only = models.CharField(max_length=8, choices=Only.choices)
     event_types = ArrayField(models.CharField(max_length=130), null=True)
@@ -612,11 +623,18 @@ class Job(TenantOwned):
     """When somebody last worked on it. Written at least every few seconds, so an old one says: its worker is gone."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
+    expires_at = models.DateTimeField(null=True, editable=False)
+    """Of an export that is done: when its file goes."""
 
     class Meta(TenantOwned.Meta):
         constraints = [
             models.UniqueConstraint(
                 fields=["endpoint"], condition=Q(status="running"), name="job_one_running_per_endpoint"
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "kind"],
+                condition=Q(status="running", endpoint__isnull=True),
+                name="job_one_running_per_kind",
             ),
         ]
         indexes = [
@@ -624,10 +642,29 @@ class Job(TenantOwned):
             Index(fields=["tenant", "id"], name="job_by_tenant"),
             # Those whose worker is gone.
             Index(fields=["heartbeat_at"], condition=Q(status="running"), name="job_running"),
+            # Exports: those to expire, and those that an erasure must look into.
+            Index(fields=["expires_at"], condition=Q(kind="export"), name="job_export"),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class JobPart(TenantOwned):
+    """A piece of an export's file, as one batch of the job wrote it. The pieces in their order are the file."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    data = models.BinaryField()
+    """Compressed by zlib."""
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            # The file is read in this order.
+            models.UniqueConstraint(fields=["job", "number"], name="job_part_once"),
+        ]
 
 
 class BulkAction(models.Model):

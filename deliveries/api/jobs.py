@@ -43,12 +43,16 @@ EXAMPLE: dict[str, Any] = {
 @example(EXAMPLE)
 class JobOut(Output):
     id = Shown(JOB_ID)
-    endpoint = Shown(fields.id_text(ids.ENDPOINT))
+    endpoint = Shown(
+        fields.nullable(fields.id_text(ids.ENDPOINT)),
+        "null of what works on a list: `retry`, `cancel`, `export`, which people begin in the portal.",
+    )
     kind = Shown({"type": "string", "enum": Job.Kind.values})
     status = Shown({"type": "string", "enum": Job.Status.values})
     error = Shown(
         fields.nullable({"type": "string"}),
-        "Why it failed: `endpoint_disabled`, `endpoint_deleted` or `tenant_deleted`.",
+        "Why it failed: `endpoint_disabled`, `endpoint_deleted`, `tenant_deleted`; of an export `too_large`, "
+        "`payload_erased`.",
     )
     total = Shown(
         fields.nullable({"type": "integer", "minimum": 0}),
@@ -62,7 +66,7 @@ class JobOut(Output):
 def job_json(job: Job) -> dict[str, Any]:
     return {
         "id": ids.to_text(ids.JOB, job.id),
-        "endpoint": ids.to_text(ids.ENDPOINT, job.endpoint_id),
+        "endpoint": None if job.endpoint_id is None else ids.to_text(ids.ENDPOINT, job.endpoint_id),
         "kind": job.kind,
         "status": job.status,
         "error": job.error or None,

@@ -8,30 +8,22 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from deliveries import validation
 from deliveries.portal.deliveries import not_sendable
+from deliveries.portal.history import event_filter, jump_to, rows_of
 from deliveries.portal.showing import payload
 from deliveries.services import endpoints, events, explain
 from deliveries.services.deliveries import EndpointStopped, PayloadErased
 from deliveries.services.explain import Explanation, Verdict
 from tenants import access
 from tenants.portal.entry import PortalRequest, changes, portal_page
-from tenants.portal.lists import RuleField, WindowForm, page_of
-
-
-class EventFilter(WindowForm):
-    type = RuleField(validation.event_type_name, label=gettext_lazy("Event type"))
-    channel = RuleField(validation.channel, label=gettext_lazy("Channel"))
-
-    field_order = ["type", "channel", "since", "until"]
 
 
 @portal_page()
 def listing(request: PortalRequest) -> HttpResponse:
-    form = EventFilter(request.GET)
-    rows: Any = events.find_events(request.tenant, **form.cleaned_data) if form.is_valid() else None
-    page = page_of(request, events.find_events(request.tenant).none() if rows is None else rows)
-    context = {"form": form, "page": page}
+    form, wanted = event_filter(request.GET)
+    if there := jump_to(request, form):
+        return there
+    context = {"form": form, **rows_of(request, wanted)}
     return render(request, "portal/events/list.html", context, status=200 if form.is_valid() else 422)
 
 

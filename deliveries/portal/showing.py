@@ -1,6 +1,7 @@
 """What pages show of payloads, attempts and their timings. Pure: no database, no clock."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 from deliveries import validation
 from deliveries.models import Attempt
 from deliveries.pipeline.outcome import Outcome, explain
+from deliveries.services.sent import SentRequest
 from deliveries.texts import header_map, readable
 
 MOST_SHOWN: Final = 64 * 1024
@@ -70,13 +72,25 @@ class ShownAttempt:
     hints: Sequence[str]
     phases: Sequence[Phase]
     request_headers: dict[str, str]
+    request: Text | None
+    """The body; None: not known."""
+    request_line: str
+    is_as_sent: bool
+    """Whether the endpoint's method and format are still those of the attempt."""
+    curl: str | None
     response_headers: dict[str, str]
     response: Text
     is_erased: bool
 
 
-def shown_attempt(attempt: Attempt, *, is_https: bool, is_erased: bool) -> ShownAttempt:
+def shown_attempt(
+    attempt: Attempt, *, is_https: bool, is_erased: bool, sent: SentRequest | None = None
+) -> ShownAttempt:
     outcome = Outcome(attempt.outcome)
+    headers = header_map(attempt.request_headers)
+    if not headers:
+        # It failed before there was a request, or was erased.
+        sent = None
     return ShownAttempt(
         attempt=attempt,
         explanation=explain(outcome, attempt.status_code, attempt.detail),
@@ -84,11 +98,35 @@ def shown_attempt(attempt: Attempt, *, is_https: bool, is_erased: bool) -> Shown
         steps=checklist(outcome, is_https=is_https),
         hints=hints(outcome, attempt.status_code),
         phases=waterfall(attempt),
-        request_headers=header_map(attempt.request_headers),
+        request_headers=headers,
+        request=None if sent is None else payload(sent.body),
+        request_line="" if sent is None else f"{sent.method} {sent.url}",
+        is_as_sent=sent is not None and sent.content_type == _content_type(headers),
+        curl=None if sent is None else curl(sent, headers),
         response_headers=validation.mask_headers(header_map(attempt.response_headers)),
         response=payload(attempt.response_body),
         is_erased=is_erased,
     )
+
+
+def _content_type(headers: Mapping[str, str]) -> str | None:
+    return next((value for name, value in headers.items() if name.lower() == "content-type"), None)
+
+
+MOST_COPIED: Final = 64 * 1024
+"""Bytes of a body within a command. Shells take little more than twice as much."""
+
+
+def curl(sent: SentRequest, headers: Mapping[str, str]) -> str | None:
+    """The request as a command, with the masks of what is secret. None: its body is too large for a command."""
+    if len(sent.body) > MOST_COPIED:
+        return None
+    parts = [f"curl -X {sent.method} {shlex.quote(sent.url)}"]
+    parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    if sent.body:
+        # Raw: a body that begins with @ names no file.
+        parts.append(f"--data-raw {shlex.quote(readable(sent.body))}")
+    return " \\\n  ".join(parts)
 
 
 def checklist(outcome: Outcome, *, is_https: bool) -> list[Step]:

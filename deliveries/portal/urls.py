@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from deliveries.portal import deliveries, endpoints, events, overview, trying
+from deliveries.portal import deliveries, endpoints, events, history, jobs, live, overview, trying
 
 urlpatterns = [
     path("<str:tenant>/", overview.overview, name="portal-overview"),
@@ -14,11 +14,41 @@ urlpatterns = [
     path("<str:tenant>/endpoints/<str:endpoint>/delete", endpoints.delete, name="portal-endpoint-delete"),
     path("<str:tenant>/endpoints/<str:endpoint>/secret", endpoints.secret, name="portal-endpoint-secret"),
     path("<str:tenant>/endpoints/<str:endpoint>/test", trying.send_test, name="portal-endpoint-test"),
+    path("<str:tenant>/endpoints/<str:endpoint>/again", jobs.again, name="portal-endpoint-again"),
     path("<str:tenant>/endpoints/<str:endpoint>", endpoints.detail, name="portal-endpoint"),
     path("<str:tenant>/events", events.listing, name="portal-events"),
+    path("<str:tenant>/events/export", history.export, {"kind": "events"}, name="portal-events-export"),
+    path(
+        "<str:tenant>/events/export/job",
+        history.export_by_job,
+        {"kind": "events"},
+        name="portal-events-export-job",
+    ),
     path("<str:tenant>/events/<str:event>", events.detail, name="portal-event"),
     path("<str:tenant>/events/<str:event>/replay", events.replay, name="portal-event-replay"),
+    path("<str:tenant>/attempts/<str:attempt>", deliveries.attempt, name="portal-attempt"),
+    path("<str:tenant>/live", live.page, name="portal-live"),
+    path("<str:tenant>/live/rows", live.rows, name="portal-live-rows"),
+    path("<str:tenant>/jobs", jobs.listing, name="portal-jobs"),
+    path("<str:tenant>/jobs/<str:job>", jobs.detail, name="portal-job"),
+    path("<str:tenant>/jobs/<str:job>/progress", jobs.progress, name="portal-job-progress"),
+    path("<str:tenant>/jobs/<str:job>/cancel", jobs.cancel, name="portal-job-cancel"),
+    path("<str:tenant>/jobs/<str:job>/file", jobs.file, name="portal-job-file"),
     path("<str:tenant>/deliveries", deliveries.listing, name="portal-deliveries"),
+    path(
+        "<str:tenant>/deliveries/export",
+        history.export,
+        {"kind": "deliveries"},
+        name="portal-deliveries-export",
+    ),
+    path(
+        "<str:tenant>/deliveries/export/job",
+        history.export_by_job,
+        {"kind": "deliveries"},
+        name="portal-deliveries-export-job",
+    ),
+    path("<str:tenant>/deliveries/picked", deliveries.change_picked, name="portal-deliveries-picked"),
+    path("<str:tenant>/deliveries/everything", history.everything, name="portal-deliveries-everything"),
     path("<str:tenant>/deliveries/<str:delivery>", deliveries.detail, name="portal-delivery"),
     path(
         "<str:tenant>/deliveries/<str:delivery>/progress",

@@ -17,6 +17,7 @@ from django.utils import timezone
 from deliveries.models import Attempt, Delivery, Event, IncomingRequest
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.json_bytes import format_time
+from deliveries.services import exports
 from deliveries.services.deliveries import created_after
 from tenants import ids
 from tenants.models import IdempotencyRecord, Tenant
@@ -43,6 +44,7 @@ def erase_data(*, actor: Actor, tenant: Tenant, event: Event) -> None:
             .update(data=None, schema_warning=None, data_erased_at=Now())
         )
         _erase_copies(tenant.id, event)
+        exports.forget_payload(event)
         if is_first:
             _erase_replies(tenant, event)
             audit.record(

@@ -1,4 +1,5 @@
-"""Recover and replay: many events to one endpoint again, in the background. Called by the API, the portal and job_tasks.
+"""Work on much, in the background: events to one endpoint again, or all that a list's filter finds. Called by the API,
+the portal and job_tasks.
 
 A job works through events or deliveries in batches. Each batch and the place that it reached are one transaction, so a
 worker that is killed loses nothing and repeats nothing; whoever continues begins behind the last batch. The row's lock
@@ -12,22 +13,28 @@ keeps two workers from the same batch, and a cancel from coming in its middle.
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 from celery import current_app
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from deliveries.models import Delivery, Endpoint, Job
 from deliveries.pipeline.again import Again, deliver_again
+from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.fan_out import TenantSettings, fan_out, receivers_of
+from deliveries.services import exports, picked, searching
 from deliveries.services.deliveries import EndpointStopped, check_sendable
-from deliveries.services.history import first_key, last_key
+from deliveries.services.exports import Format
+from deliveries.services.history import EPOCH, first_key, last_key
+from deliveries.services.listing import ListFilter
 from deliveries.services.routing import settings_now
 from deliveries.validation import pattern_matches
 from tenants import access, ids
@@ -79,6 +86,11 @@ class JobEnded(Exception):
 class TooManyToCount(Exception):
     """A dry run would take too long. A shorter window does not."""
 
+    def __init__(self, at_least: int) -> None:
+        """What was counted until then."""
+        self.at_least = at_least
+        super().__init__(f"More than {at_least}.")
+
 
 class Progress(StrEnum):
     """What the caller of `work` should do next."""
@@ -128,8 +140,9 @@ def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
             id=endpoint.id, missed_since__gte=plan.since
         ).update(missed_since=None)
         job.refresh_from_db()
-        job.total = _count_within(job, seconds=COUNT_SECONDS)
-        job.save(update_fields=["total"])
+        with suppress(TooManyToCount):
+            job.total = _counted(job, seconds=COUNT_SECONDS)
+            job.save(update_fields=["total"])
         audit.record(
             actor=actor,
             tenant=endpoint.tenant_id,
@@ -154,7 +167,56 @@ def announce(job_id: UUID) -> None:
         logger.warning("job not announced", extra={"job_id": str(job_id), "error": type(error).__name__})
 
 
-def count(*, endpoint: Endpoint, plan: Plan) -> int:
+def create_list_job(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    kind: Job.Kind,
+    wanted: ListFilter,
+    now: datetime,
+    form: Format | None = None,
+) -> Job:
+    """Try again, cancel or export everything that the filter finds. `form`: of an export.
+
+    What is made from now on is not in it. One running job of a kind: else JobRunning.
+    """
+    wanted = wanted.before(now)
+    stored = wanted.to_json() | ({} if form is None else {"format": form.value})
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                job: Job = Job.objects.for_tenant(tenant).create(
+                    tenant_id=tenant.id,
+                    kind=kind,
+                    only=Job.Only.ALL,
+                    filter=stored,
+                    since=wanted.since or EPOCH,
+                    until=wanted.until,
+                )
+        except IntegrityError:
+            running = jobs_of(tenant).filter(kind=kind, endpoint__isnull=True, status=Job.Status.RUNNING)
+            raise JobRunning(running.values_list("id", flat=True).first()) from None
+        job.refresh_from_db()
+        audit.record(
+            actor=actor,
+            tenant=tenant,
+            action=f"{wanted.kind.value}.{DONE_WITH[kind]}",
+            target=ids.to_text(ids.JOB, job.id),
+            after={"filter": stored},
+        )
+        transaction.on_commit(lambda: announce(job.id))
+    return job
+
+
+DONE_WITH: Final = {
+    Job.Kind.RETRY: "retried",
+    Job.Kind.CANCEL: "cancelled",
+    Job.Kind.EXPORT: "exported",
+}
+"""What the audit log calls it."""
+
+
+def count(*, endpoint: Endpoint, plan: Plan, seconds: float | None = None) -> int:
     """How many deliveries a job would make now. Raises TooManyToCount, EndpointStopped."""
     check_sendable(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id)
     job = Job(
@@ -166,10 +228,7 @@ def count(*, endpoint: Endpoint, plan: Plan) -> int:
         since=plan.since,
         until=plan.until,
     )
-    total = _count_within(job, seconds=DRY_RUN_SECONDS)
-    if total is None:
-        raise TooManyToCount
-    return total
+    return _counted(job, seconds=DRY_RUN_SECONDS if seconds is None else seconds)
 
 
 def jobs_of(tenant: Tenant | UUID) -> "TenantQuerySet[Job]":
@@ -235,17 +294,43 @@ def _count_first(job_id: UUID) -> Progress:
     job = _job(job_id)
     if job is None or job.status != Job.Status.RUNNING:
         return Progress.ENDED
-    if job.total is None:
+    if job.total is None and not _is_search(job):
         beat = time.monotonic()
         total = 0
-        for batch in _walk(job, from_the_start=True):
-            total += len(batch.again)
+        for number in _numbers(job):
+            total += number
             if time.monotonic() - beat > STALE_SECONDS / 6:
                 beat = time.monotonic()
                 if not _running(job_id).update(heartbeat_at=Now()):
                     return Progress.ENDED
         _running(job_id).filter(total__isnull=True).update(total=total, heartbeat_at=Now())
     return Progress.AT_ONCE
+
+
+def _is_search(job: Job) -> bool:
+    """To count what a search finds is as much work as to do it."""
+    return job.filter is not None and "text" in job.filter
+
+
+def _numbers(job: Job) -> Iterator[int]:
+    """Of what the job has before it, part by part."""
+    if job.filter is None:
+        yield from (len(batch.again) for batch in _walk(job, from_the_start=True))
+        return
+    rows = _filter_of(job).rows(job.tenant)
+    after: UUID | None = None
+    while True:
+        beyond = rows if after is None else rows.filter(id__gt=after)
+        keys = list(beyond.order_by("id").values_list("id", flat=True)[:COUNTED_AT_ONCE])
+        if not keys:
+            return
+        yield len(keys)
+        after = keys[-1]
+
+
+def _filter_of(job: Job) -> ListFilter:
+    assert job.filter is not None
+    return ListFilter.from_json({name: value for name, value in job.filter.items() if name != "format"})
 
 
 def _job(job_id: UUID) -> Job | None:
@@ -265,7 +350,7 @@ def _running(job_id: UUID) -> "QuerySet[Job]":
 
 
 def _batch(job_id: UUID) -> Progress:
-    """One transaction: look at the next events or deliveries, make what is wanted, write how far it came."""
+    """One transaction: look at the next rows, do with them what is wanted, write how far it came."""
     with transaction.atomic():
         job = _lock(job_id)
         if job is None:
@@ -273,23 +358,81 @@ def _batch(job_id: UUID) -> Progress:
             return Progress.ENDED
         if job.status != Job.Status.RUNNING:
             return Progress.ENDED
-        try:
-            check_sendable(tenant_id=job.tenant_id, endpoint_id=job.endpoint_id)
-        except EndpointStopped as stopped:
-            job.error = "endpoint_deleted" if stopped.is_deleted else "endpoint_disabled"
-            return _end(job, Job.Status.FAILED)
         if job.tenant.deleted_at is not None:
-            job.error = "tenant_deleted"
-            return _end(job, Job.Status.FAILED)
-        if _is_behind(job.endpoint_id):
-            _running(job_id).update(heartbeat_at=Now())
-            return Progress.LATER
-        batch = next(_walk(job), None)
-        if batch is None:
-            return _end(job, Job.Status.DONE)
-        made = deliver_again(tenant_id=job.tenant_id, again=batch.again, trigger=Delivery.Trigger.REPLAY)
-        _running(job_id).update(cursor=batch.cursor, done=F("done") + len(made), heartbeat_at=Now())
+            return _fail(job, "tenant_deleted")
+        kind = Job.Kind(job.kind)
+        match kind:
+            case Job.Kind.RECOVER | Job.Kind.REPLAY:
+                return _send_again(job)
+            case Job.Kind.RETRY:
+                return _retry(job)
+            case Job.Kind.CANCEL:
+                return _cancel(job)
+            case Job.Kind.EXPORT:
+                return _export(job)
+            case _:
+                assert_never(kind)
+
+
+def _send_again(job: Job) -> Progress:
+    assert job.endpoint_id is not None
+    try:
+        check_sendable(tenant_id=job.tenant_id, endpoint_id=job.endpoint_id)
+    except EndpointStopped as stopped:
+        return _fail(job, "endpoint_deleted" if stopped.is_deleted else "endpoint_disabled")
+    if _is_behind(job.endpoint_id):
+        return _wait(job)
+    batch = next(_walk(job), None)
+    if batch is None:
+        return _end(job, Job.Status.DONE)
+    made = deliver_again(tenant_id=job.tenant_id, again=batch.again, trigger=Delivery.Trigger.REPLAY)
+    return _go_on(job, batch.cursor, len(made))
+
+
+def _retry(job: Job) -> Progress:
+    stretch = searching.walk(job.tenant, _filter_of(job), after=job.cursor, most=BATCH)
+    if stretch is None:
+        return _end(job, Job.Status.DONE)
+    if any(_is_behind(endpoint_id) for endpoint_id in {row.endpoint_id for row in stretch.rows}):
+        return _wait(job)
+    done = picked.retry_batch(tenant_id=job.tenant_id, rows=stretch.rows, now=timezone.now())
+    return _go_on(job, stretch.reached, done.changed)
+
+
+def _cancel(job: Job) -> Progress:
+    stretch = searching.walk(job.tenant, _filter_of(job), after=job.cursor, most=BATCH)
+    if stretch is None:
+        return _end(job, Job.Status.DONE)
+    wanted = [row.id for row in stretch.rows]
+    ended = cancel(tenant_id=job.tenant_id, delivery_ids=wanted, reason=Delivery.CancelReason.REQUESTED)
+    return _go_on(job, stretch.reached, len(ended))
+
+
+def _export(job: Job) -> Progress:
+    assert job.filter is not None
+    stretch = exports.add_part(job, _filter_of(job), Format(job.filter["format"]))
+    if stretch is None:
+        job.expires_at = timezone.now() + exports.KEPT
+        job.save(update_fields=["expires_at"])
+        return _end(job, Job.Status.DONE)
+    if exports.is_too_large(job):
+        return _fail(job, "too_large")
+    return _go_on(job, stretch.reached, len(stretch.rows))
+
+
+def _go_on(job: Job, cursor: UUID, done: int) -> Progress:
+    _running(job.id).update(cursor=cursor, done=F("done") + done, heartbeat_at=Now())
     return Progress.AT_ONCE
+
+
+def _wait(job: Job) -> Progress:
+    _running(job.id).update(heartbeat_at=Now())
+    return Progress.LATER
+
+
+def _fail(job: Job, error: str) -> Progress:
+    job.error = error
+    return _end(job, Job.Status.FAILED)
 
 
 def _end(job: Job, status: Job.Status) -> Progress:
@@ -332,14 +475,14 @@ class Batch:
     again: list[Again]
 
 
-def _count_within(job: Job, *, seconds: float) -> int | None:
-    """None: it takes longer."""
+def _counted(job: Job, *, seconds: float) -> int:
+    """Raises TooManyToCount."""
     until = time.monotonic() + seconds
     total = 0
     for batch in _walk(job, from_the_start=True):
         total += len(batch.again)
         if time.monotonic() > until:
-            return None
+            raise TooManyToCount(total)
     return total
 
 
@@ -401,6 +544,7 @@ def _failed(job: Job, settings: TenantSettings, cursor: UUID, *, most: int) -> B
         rows = database.fetchall()
     if not rows:
         return None
+    assert job.endpoint_id is not None
     again = []
     broken = []
     for _, event_id, subscription_id, body, error, event_type, is_wanted in rows:

@@ -27,6 +27,7 @@ from tenants.models import ApiKey, EventType, Invitation, Member, PortalLink, Te
 from tenants.services.members import set_member
 from tests.support.api import Api, make_key, make_tenant, operator_api, tenant_api
 from tests.support.portal import actions_of, browser, make_user
+from tests.support.published import add_attempt
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -145,6 +146,7 @@ def make_world() -> World:
         until=datetime(2026, 1, 2, tzinfo=UTC),
     )
     job.save(force_insert=True)
+    attempt = add_attempt(delivery)
     link = PortalLink(
         tenant=owner, hash=new_id().bytes, role="viewer", expires_at=datetime(2100, 1, 1, tzinfo=UTC)
     )
@@ -184,6 +186,7 @@ def make_world() -> World:
             "subscription": ids.to_text("sub", endpoint.subscriptions.all()[0].id),
             "event": ids.to_text("evt", delivery.event_id),
             "delivery": ids.to_text("dlv", delivery.id),
+            "attempt": ids.to_text("att", attempt.id),
             "job": ids.to_text("job", job.id),
             "link": ids.to_text("lnk", link.id),
             "source": ids.to_text("src", source.id),
@@ -210,6 +213,7 @@ def missing(world: World) -> dict[str, str]:
         "subscription": "sub",
         "event": "evt",
         "delivery": "dlv",
+        "attempt": "att",
         "job": "job",
         "link": "lnk",
         "source": "src",

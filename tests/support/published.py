@@ -42,7 +42,7 @@ def end(delivery: Delivery, status: str, **fields: Any) -> Delivery:
     """As a dispatcher would have ended it."""
     rows = Delivery.objects.for_tenant(delivery.tenant_id).filter(id=delivery.id)
     due: dict[str, Any] = {"next_attempt_at": None, "completed_at": datetime.now(UTC)}
-    rows.update(status=status, **due, **fields)
+    rows.update(status=status, **(due | fields))
     delivery.refresh_from_db()
     return delivery
 

@@ -9,8 +9,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from deliveries.models import Delivery
+from deliveries.models import Attempt, Delivery, Endpoint, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
 from deliveries.services.endpoints import create_endpoint
@@ -20,6 +21,7 @@ from tenants.services.audit import COMMAND
 from tests.architecture.test_query_counts import rows as api_rows
 from tests.support.api import make_tenant
 from tests.support.portal import browser
+from tests.support.published import add_attempt
 
 MOST_QUERIES = 15
 
@@ -35,6 +37,16 @@ PAGES = [
     "deliveries",
     "deliveries/{delivery}",
     "deliveries/{delivery}/progress",
+    "deliveries/everything",
+    "deliveries?q=e&since=2026-01-01T00:00",
+    "events?q=e",
+    "attempts/{attempt}",
+    "endpoints/{endpoint}/again",
+    "endpoints/{endpoint}/again?only=all&within=24h&count=1",
+    "jobs",
+    "jobs/{job}",
+    "jobs/{job}/progress",
+    "live",
 ]
 
 
@@ -48,14 +60,29 @@ class Rows:
 def one(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
     with django_db_blocker.unblock():
         made = api_rows(1)
-        yield Rows(made.tenant, made.sample)
+        yield Rows(made.tenant, made.sample | of_history(made.tenant))
 
 
 @pytest.fixture(scope="module")
 def many(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
     with django_db_blocker.unblock():
         made = api_rows(30)
-        yield Rows(made.tenant, made.sample)
+        yield Rows(made.tenant, made.sample | of_history(made.tenant))
+
+
+def make_job(tenant: Tenant, endpoint: Endpoint) -> Job:
+    at = timezone.now()
+    job = Job(tenant=tenant, endpoint=endpoint, kind="replay", only="all", since=at, until=at)
+    job.save(force_insert=True)
+    return job
+
+
+def of_history(tenant: Tenant) -> dict[str, str]:
+    """An attempt and a job of those that there are."""
+    return {
+        "attempt": ids.to_text("att", Attempt.objects.for_tenant(tenant).latest("id").id),
+        "job": ids.to_text("job", Job.objects.for_tenant(tenant).latest("id").id),
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -114,7 +141,9 @@ def test_hostile_names_are_text() -> None:
     )
     ingest.publish([NewEvent(tenant.id.bytes, "a.b", b'{"x":"<script>alert(1)</script>"}')])
     delivery = Delivery.objects.for_tenant(tenant).get()
-    sample = {
+    add_attempt(delivery, response_body=hostile.encode(), response_headers=f"x-a: {hostile}".encode())
+    make_job(tenant, endpoint)
+    sample = of_history(tenant) | {
         "endpoint": ids.to_text("ep", endpoint.id),
         "event": ids.to_text("evt", delivery.event_id),
         "delivery": ids.to_text("dlv", delivery.id),

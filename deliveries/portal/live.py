@@ -1,0 +1,54 @@
+"""Live tail: events and outcomes as they happen. The page asks again every two seconds, while it is looked at."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from deliveries.models import Delivery
+from deliveries.services import endpoints, live
+from deliveries.services.live import Look
+from tenants.portal.entry import PortalRequest, portal_page
+
+
+@portal_page()
+def page(request: PortalRequest) -> HttpResponse:
+    found = live.look(request.tenant, after=None, now=timezone.now())
+    return render(request, "portal/live/page.html", _context(request, found))
+
+
+@portal_page()
+def rows(request: PortalRequest) -> HttpResponse:
+    """What is new and what changed since the cursor, for htmx to put in its places."""
+    found = live.look(request.tenant, after=_cursor(request), now=timezone.now())
+    return render(request, "portal/live/_rows.html", _context(request, found))
+
+
+def _cursor(request: PortalRequest) -> UUID | None:
+    """One that makes no sense begins anew."""
+    try:
+        return UUID(hex=request.GET.get("after", ""))
+    except ValueError:
+        return None
+
+
+def _context(request: PortalRequest, found: Look) -> dict[str, Any]:
+    deliveries = [row for row in [*found.new, *found.changed] if isinstance(row, Delivery)]
+    names = endpoints.named(tenant=request.tenant, endpoint_ids=(row.endpoint_id for row in deliveries))
+
+    def shown(row: Any) -> dict[str, Any]:
+        is_delivery = isinstance(row, Delivery)
+        return {
+            "row": row,
+            "is_delivery": is_delivery,
+            "endpoint": names.get(row.endpoint_id) if is_delivery else None,
+        }
+
+    return {
+        "new": [shown(row) for row in found.new],
+        "changed": [shown(row) for row in found.changed],
+        "skipped": found.skipped,
+        "cursor": found.cursor.hex,
+    }
