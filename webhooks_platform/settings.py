@@ -73,7 +73,18 @@ PAGES_MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
 ]
 # These checks look for names in MIDDLEWARE; ours stand in PAGES_MIDDLEWARE, and tests/webhooks_platform proves they act.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W002", "security.W003"]
+SILENCED_SYSTEM_CHECKS = [
+    "admin.E408",
+    "admin.E409",
+    "admin.E410",
+    "security.W002",
+    "security.W003",
+    # Other names below the public one are not ours to decide about, nor is a browser's preload list.
+    "security.W005",
+    "security.W021",
+    # TLS ends at the proxy in front, which redirects; /health and /metrics are asked without it.
+    "security.W008",
+]
 
 ROOT_URLCONF = "webhooks_platform.urls"
 WSGI_APPLICATION = "webhooks_platform.wsgi.application"
@@ -151,6 +162,14 @@ SESSION_COOKIE_SECURE = env_bool("WEBHOOKS_SECURE_COOKIES", default=not DEBUG)
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
 LANGUAGE_COOKIE_SECURE = SESSION_COOKIE_SECURE
 SECURE_CONTENT_TYPE_NOSNIFF = True
+# Once the public URL is https, browsers are to use nothing else for a year.
+SECURE_HSTS_SECONDS = env_int(
+    "WEBHOOKS_HSTS_SECONDS",
+    31_536_000 if env_str("WEBHOOKS_PUBLIC_URL").startswith("https://") else 0,
+    low=0,
+    high=63_072_000,
+)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = False
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {

@@ -1,0 +1,81 @@
+"""The commands of `deploy/` start on a bare machine, answer, deliver nothing by themselves, and end when they are told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.test_files import PROCESSES, ROOT, procfile
+from webhooks_platform.embedded.servers import free_port
+
+PRODUCTION = {
+    "SECRET_KEY": "fifty-characters-that-nobody-else-has-0123456789-abcdef",
+    "WEBHOOKS_ENCRYPTION_KEYS": "k1:" + "QUJD" * 10 + "QUI=",
+    "ALLOWED_HOSTS": "webhooks.example.com,127.0.0.1",
+    "WEBHOOKS_PUBLIC_URL": "https://webhooks.example.com",
+    "WEBHOOKS_EMAIL_URL": "smtp://user:password@mail.example.com:587",
+    "WEBHOOKS_EMAIL_FROM": "webhooks@example.com",
+    "DEBUG": "false",
+}
+SECONDS = 60
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("database")
+def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) -> None:
+    port = free_port()
+    environment = os.environ | PRODUCTION | {"PORT": str(port), "WEBHOOKS_WEB_PORT": str(port)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name in PROCESSES:
+            command = [word.replace("${PORT:-8000}", str(port)) for word in procfile()[name]]
+            with (tmp_path / name).open("wb") as output:
+                running[name] = subprocess.Popen(
+                    command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+        answer = wait_for(f"http://127.0.0.1:{port}/health/ready")
+        time.sleep(2)  # a worker that cannot start says so at once
+        alive = {name: process.poll() is None for name, process in running.items()}
+    finally:
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        codes = {name: process.wait(SECONDS) for name, process in running.items()}
+
+    said = {name: (tmp_path / name).read_text()[-2000:] for name in PROCESSES}
+    assert answer == 200, said
+    assert alive == dict.fromkeys(PROCESSES, True), said
+    assert codes == dict.fromkeys(PROCESSES, 0), said
+
+
+def wait_for(url: str) -> int:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return int(response.status)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_production_with_all_its_settings_passes_djangos_own_checks() -> None:
+    environment = os.environ | PRODUCTION | {"WEBHOOKS_ALLOWED_NETWORKS": ""}
+
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
