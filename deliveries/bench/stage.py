@@ -8,6 +8,8 @@ import contextlib
 import os
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -57,6 +59,21 @@ class Stage:
             "DJANGO_SETTINGS_MODULE": "webhooks_platform.settings",
         }
 
+    def migrate(self) -> None:
+        """Copies of it then need no migrating. Raises StageUnavailable."""
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "migrate", "--verbosity", "0"]
+        result = subprocess.run(  # noqa: S603 - our own command
+            command,
+            env=self.environment(self.name),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if result.returncode != 0:
+            raise StageUnavailable(f"The database could not be migrated:\n{result.stdout[-2000:]}")
+
     @contextlib.contextmanager
     def copy(self) -> Iterator[str]:
         """The name of a fresh database."""
@@ -88,7 +105,7 @@ def own_stage() -> Iterator[Stage]:
         except psycopg.errors.InsufficientPrivilege:
             role = sql.Identifier(connection.info.user).as_string(connection)
             raise StageUnavailable(
-                "The bench measures in a database of its own, and this role may not create one. "
+                "This needs a database of its own, and this role may not create one. "
                 f"As a superuser, run: ALTER ROLE {role} CREATEDB"
             ) from None
         try:
@@ -143,7 +160,7 @@ def _own_broker() -> Iterator[str]:
                 client.close()
             return
         client.close()
-    raise StageUnavailable("The broker has no unused database. The bench needs one of the numbers 1 to 15.")
+    raise StageUnavailable("The broker has no unused database. This needs one of the numbers 1 to 15.")
 
 
 def free_port() -> int:

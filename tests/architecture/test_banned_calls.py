@@ -33,8 +33,6 @@ MAY_USE_THE_NETWORK = {
     "webhooks_platform/embedded/shared.py",
     "webhooks_platform/processes.py",
     "webhooks_platform/demo/api.py",
-    "webhooks_platform/demo/clinic.py",
-    "webhooks_platform/demo/sms.py",
     "webhooks_platform/management/commands/serve.py",
     "webhooks_platform/health.py",
 }

@@ -12,6 +12,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
 
@@ -30,7 +31,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_and_tests_that_are_named_exist(page: Path) -> None:
     text = without_code(page)
 
-    for path in re.findall(r"`((?:docs|tests|tenants|deliveries|webhooks_platform|\.ci)/[\w./]*)`", text):
+    for path in re.findall(
+        r"`((?:docs|tests|examples|tenants|deliveries|webhooks_platform|\.ci)/[\w./]*)`", text
+    ):
         assert (ROOT / path).exists(), path
     for name in re.findall(r"`(test_\w+)`", text):
         assert name in all_tests(), name

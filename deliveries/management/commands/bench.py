@@ -55,7 +55,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, exit_in_order)
         try:
             with own_stage() as stage:
-                prepare(stage)
+                stage.migrate()
                 if options["scenario"] is None:
                     self.measure_once(stage, options)
                 else:
@@ -104,22 +104,6 @@ def refuse_odd(options: dict[str, Any]) -> None:
 
 def exit_in_order(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal handlers are called
     sys.exit(128 + number)
-
-
-def prepare(stage: Stage) -> None:
-    """Migrate the stage's database; copies of it then need no migrating."""
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "migrate", "--verbosity", "0"]
-    result = subprocess.run(  # noqa: S603 - our own command
-        command,
-        env=stage.environment(stage.name),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if result.returncode != 0:
-        raise CommandError(f"The bench's database could not be migrated:\n{result.stdout[-2000:]}")
 
 
 def run(stage: Stage, database: str, step: dict[str, Any]) -> dict[str, Any]:

@@ -222,13 +222,14 @@ def made_by(command: str, name: str) -> str:
 
 def start_demo(supervisor: Supervisor, port: int, clinic_port: int, key: str) -> None:
     environment = {
-        "DEMO_API": f"http://127.0.0.1:{port}/api/v1/tenants/demo",
-        "DEMO_KEY": key,
-        "DEMO_CLINIC_PORT": str(clinic_port),
+        "WEBHOOKS_API": f"http://127.0.0.1:{port}/api/v1/tenants/demo",
+        "WEBHOOKS_KEY": key,
+        "PORT": str(clinic_port),
     }
-    for name in ("clinic", "sms"):
-        command = [sys.executable, "-m", f"webhooks_platform.demo.{name}"]
-        supervisor.start(name, command, grace_seconds=5, environment=environment)
+    clinic = [sys.executable, str(settings.BASE_DIR / "examples" / "clinic.py")]
+    sms = [sys.executable, "-m", "webhooks_platform.demo.sms"]
+    supervisor.start("clinic", clinic, grace_seconds=5, environment=environment)
+    supervisor.start("sms", sms, grace_seconds=5, environment=environment)
 
 
 def introduce(supervisor: Supervisor, port: int, keys: dict[str, str]) -> None:
