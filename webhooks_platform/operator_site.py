@@ -6,16 +6,19 @@ gathers from all tenants stands in `operator_pages`.
 
 from typing import Any
 
-from django.contrib import admin
+from django.conf import settings
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from tenants.services import platform
+from tenants.models import User
+from tenants.services import platform, two_factor
 
 
 class OperatorSite(admin.AdminSite):
@@ -29,6 +32,7 @@ class OperatorSite(admin.AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         # They register with this site while they are loaded.
         from deliveries.admin import actions  # noqa: PLC0415
+        from tenants.admin import support  # noqa: PLC0415
         from webhooks_platform import operator_pages as pages  # noqa: PLC0415
 
         view = self.admin_view
@@ -36,16 +40,33 @@ class OperatorSite(admin.AdminSite):
             path("find/", view(pages.find), name="find"),
             path("hosts/", view(pages.host), name="host"),
             path("sending/", view(pages.sending), name="sending"),
+            path("support/<uuid:object_id>/", view(support.begin), name="support"),
+            path("support/<uuid:object_id>/end/", view(support.end), name="support-end"),
             path("act/", view(actions.act_on_chosen), name="act-on-chosen"),
             path("act/<slug:action>/", view(actions.act), name="act"),
             *super().get_urls(),
         ]
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """For whoever has a second factor, unless the settings ask for none."""
+        if not super().has_permission(request):
+            return False
+        user = request.user
+        assert isinstance(user, User)
+        if not settings.WEBHOOKS_OPERATORS_SECOND_FACTOR:
+            return True
+        if not hasattr(request, "has_second_factor"):
+            request.has_second_factor = two_factor.is_on(user)  # type: ignore[attr-defined] # once a request
+        return bool(request.has_second_factor)  # type: ignore[attr-defined] # as above
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # noqa: ARG002 - Django's
         """Operators sign in where everybody does: one form, one limit of attempts, one second factor."""
         if request.user.is_authenticated:
             if self.has_permission(request):
                 return redirect("admin:index")
+            if super().has_permission(request):
+                messages.warning(request, _("Operators need a second factor: turn it on, then come back."))
+                return redirect("portal-second-factor")
             raise PermissionDenied
         wanted = request.GET.get("next") or reverse("admin:index")
         return redirect(f"{reverse('portal-sign-in')}?{urlencode({'next': wanted})}")

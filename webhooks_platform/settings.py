@@ -239,6 +239,8 @@ if not WEBHOOKS_ENCRYPTION_KEYS:
             "WEBHOOKS_ENCRYPTION_KEYS is not set. Set it to 'id:base64' of 32 random bytes."
         )
     WEBHOOKS_ENCRYPTION_KEYS = [("insecure", b"insecure development key 32 byte")]
+WEBHOOKS_OPERATORS_SECOND_FACTOR = env_bool("WEBHOOKS_OPERATORS_SECOND_FACTOR", default=not DEBUG)
+"""The admin is for operators who have a second factor. Who has none is led to the page that turns it on."""
 WEBHOOKS_TRANSPORT = env_choice("WEBHOOKS_TRANSPORT", "curl", ("curl", "requests"))
 WEBHOOKS_PUBLIC_URL = env_str("WEBHOOKS_PUBLIC_URL").rstrip("/")
 WEBHOOKS_TRUSTED_PROXIES = env_networks("WEBHOOKS_TRUSTED_PROXIES")

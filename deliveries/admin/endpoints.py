@@ -61,8 +61,8 @@ def health_of(lane: Lane | None) -> object:
     if lane is None or lane.failing_since is None:
         return NOTHING
     age = seconds((timezone.now() - lane.failing_since).total_seconds())
-    return (
-        state("failing") + f" {_('for %(age)s, %(count)s in a row') % {'age': age, 'count': lane.failures}}"
+    return beside(
+        state("failing"), _("for %(age)s, %(count)s in a row") % {"age": age, "count": lane.failures}
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from celery import current_app
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Model, QuerySet
 from django.db.models.functions import Now
@@ -30,9 +31,10 @@ from deliveries.services import deliveries, endpoints, erasing, events, hosts, j
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
 from deliveries.services.jobs import JobEnded, JobRunning, Plan, Progress
 from tenants import access, ids
-from tenants.models import ApiKey, Tenant
-from tenants.services import audit, keys, tenants
+from tenants.models import ApiKey, Tenant, User
+from tenants.services import accounts, audit, keys, operators, tenants, two_factor
 from tenants.services.audit import Actor
+from tenants.services.operators import LastOperator
 from tenants.validation import InvalidContent
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Target(Enum):
 
     TENANT = "tenants_tenant"
     KEY = "tenants_apikey"
+    USER = "tenants_user"
     ENDPOINT = "deliveries_endpoint"
     EVENT = "deliveries_event"
     DELIVERY = "deliveries_delivery"
@@ -116,6 +119,31 @@ def limits(call: Call) -> None:
 
 def revoke_key(call: Call) -> None:
     keys.revoke_key(actor=call.actor, tenant=call.target.tenant, key_id=call.target.id)
+
+
+def close_account(call: Call) -> None:
+    operators.close_account(actor=call.actor, user=call.target)
+
+
+def open_account(call: Call) -> None:
+    operators.open_account(actor=call.actor, user=call.target)
+
+
+def second_factor_off(call: Call) -> None:
+    if not two_factor.is_on(call.target):
+        raise Refused("It has no second factor.")
+    two_factor.turn_off(actor=call.actor, user=call.target)
+
+
+def send_reset(call: Call) -> None:
+    user = call.target
+    accounts.ask_for_reset(email=user.email, language=user.language or settings.LANGUAGE_CODE)
+    audit.record(
+        actor=call.actor,
+        tenant=None,
+        action="account.reset_sent",
+        target=ids.to_text(ids.USER, user.id),
+    )
 
 
 def pause(call: Call) -> None:
@@ -212,6 +240,26 @@ ACTIONS: Final[dict[str, Action]] = {
         revoke_key,
         is_severe=True,
     ),
+    "close-account": Action(
+        _("Close accounts"),
+        _("Their sessions are over with the next click. Memberships stay, for when the account is opened."),
+        Target.USER,
+        close_account,
+        is_severe=True,
+    ),
+    "open-account": Action(_("Open accounts"), _("They may sign in again."), Target.USER, open_account),
+    "second-factor-off": Action(
+        _("Reset the second factor"),
+        _(
+            "For somebody who lost the app and the recovery codes. Make sure who asks: the password alone is enough then."
+        ),
+        Target.USER,
+        second_factor_off,
+        is_severe=True,
+    ),
+    "send-reset": Action(
+        _("Send a password reset"), _("An e-mail with a link, good for an hour."), Target.USER, send_reset
+    ),
     "pause": Action(
         _("Pause endpoints"),
         _("Deliveries are made and wait; what is in the air lands. Nothing is lost."),
@@ -294,6 +342,8 @@ def chosen(action: Action, selection: dict[str, Any]) -> "QuerySet[Any]":
             rows: QuerySet[Any] = Tenant.objects.filter(deleted_at__isnull=True)
         case Target.KEY:
             rows = ApiKey.objects.select_related("tenant").filter(revoked_at__isnull=True)
+        case Target.USER:
+            rows = User.objects.all()
         case Target.ENDPOINT:
             rows = Endpoint.unscoped.filter(deleted_at__isnull=True).select_related("tenant")
             if "host" in selection:
@@ -449,6 +499,8 @@ def _why(error: Exception, row: BulkAction) -> str:
             return "It has ended already."
         case JobRunning():
             return "A job for it is running."
+        case LastOperator():
+            return "Nobody with all rights would be left."
         case EndpointStopped() | Refused():
             return str(error)
         case InvalidContent():
@@ -484,6 +536,7 @@ def shown_id(target: Target, key: UUID) -> str:
     prefixes = {
         Target.TENANT: ids.TENANT,
         Target.KEY: ids.API_KEY,
+        Target.USER: ids.USER,
         Target.ENDPOINT: ids.ENDPOINT,
         Target.EVENT: ids.EVENT,
         Target.DELIVERY: ids.DELIVERY,

@@ -3,6 +3,6 @@
 `base` is what all lists and pages of the admin have in common, `show` how values look. `deliveries/admin` builds on both.
 """
 
-from tenants.admin import catalogue, people, tenants
+from tenants.admin import catalogue, people, support, tenants
 
-__all__ = ["catalogue", "people", "tenants"]
+__all__ = ["catalogue", "people", "support", "tenants"]

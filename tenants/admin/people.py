@@ -16,6 +16,7 @@ from tenants.admin.base import Action, Column, Link, OfTenant, OperatorAdmin, Sh
 from tenants.admin.show import NOTHING, act_url, code, link, list_url, page_url, state, when
 from tenants.admin.tenants import tenant_link
 from tenants.models import ApiKey, Member, PortalLink, User
+from tenants.services import two_factor
 
 # --- people -----------------------------------------------------------------------------------------------------------
 
@@ -66,9 +67,11 @@ class UserAdmin(OperatorAdmin):
                 (_("Id"), code(ids.to_text(ids.USER, row.id))),
                 (_("Kind"), kind_of(row)),
                 (_("State"), state("active" if row.is_active else "disabled")),
+                (_("Second factor"), _("on") if two_factor.is_on(row) else _("off")),
                 (_("Last sign-in"), when(row.last_login)),
                 (_("Made"), when(row.created_at)),
             ],
+            actions=_account_actions(row),
             tables=[
                 Table(
                     _("Tenants"),
@@ -78,6 +81,17 @@ class UserAdmin(OperatorAdmin):
                 )
             ],
         )
+
+
+def _account_actions(row: User) -> list[Action]:
+    chosen = {"ids": row.id}
+    if not row.is_active:
+        return [Action(_("Open account…"), act_url("open-account", **chosen))]
+    return [
+        Action(_("Send a password reset…"), act_url("send-reset", **chosen)),
+        Action(_("Reset the second factor…"), act_url("second-factor-off", **chosen), is_severe=True),
+        Action(_("Close account…"), act_url("close-account", **chosen), is_severe=True),
+    ]
 
 
 class MemberFilter(OfTenant):

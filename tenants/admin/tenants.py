@@ -6,6 +6,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -109,6 +110,7 @@ class TenantAdmin(OperatorAdmin):
             if is_active
             else Action(_("Resume…"), act_url("resume", **chosen)),
             Action(_("Change limits…"), act_url("limits", **chosen)),
+            Action(_("Sign in as support…"), reverse("admin:support", args=[row.id])),
         ]
 
 

@@ -5,6 +5,7 @@ Nobody is sent to sign in; a person who is no member gets the constant 404; a me
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, cast
@@ -15,6 +16,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, resolve_url
+from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
@@ -23,9 +25,9 @@ from psycopg_pool import PoolTimeout
 
 from tenants import access, ids
 from tenants.addresses import remote_ip_of
-from tenants.models import Member, PortalLink, PortalLook, Tenant, User
+from tenants.models import Member, PortalLink, PortalLook, SupportSession, Tenant, User
 from tenants.portal import embedding, errors
-from tenants.services import members, portal_links
+from tenants.services import members, portal_links, support
 from tenants.services.audit import Actor
 from tenants.services.portal_looks import leads_back, look_of
 
@@ -52,6 +54,8 @@ class PortalRequest(HttpRequest):
     actor: Actor
     look: PortalLook
     by_link: PortalLink | None
+    support: SupportSession | None
+    """Of an operator, who is no member."""
     return_url: str
     """Where the link leads back to, if that is an application of the tenant's."""
     may_change: bool
@@ -93,6 +97,8 @@ def portal_page(
                 return to_sign_in(request) if request.user.is_anonymous else errors.not_found(request)
             request.may_change = is_at_least(request.role, Role.DEVELOPER)
             request.is_admin = is_at_least(request.role, Role.ADMIN)
+            if request.support is not None and support.is_closed(_name_of_page(request)):
+                return errors.closed_to_support(request)
             if not is_at_least(request.role, needs):
                 return errors.forbidden(request, needs=needs)
             if embedding.asks_again(request):
@@ -110,6 +116,10 @@ def portal_page(
     return decorate
 
 
+def _name_of_page(request: HttpRequest) -> str:
+    return "" if request.resolver_match is None else request.resolver_match.url_name or ""
+
+
 def changes(needs: Role = Role.DEVELOPER) -> Callable[[View[Parameters]], Callable[..., HttpResponseBase]]:
     """A page that does something: by POST alone, refused to viewers."""
     return portal_page(needs=needs, methods=("POST",))
@@ -120,9 +130,15 @@ def is_at_least(role: Role, needed: Role) -> bool:
 
 
 def _let_in(request: PortalRequest, slug: str) -> bool:
-    """Say on the request who comes into which tenant. A link that was opened on purpose goes before a membership."""
+    """Say on the request who comes into which tenant. What was begun on purpose goes before a membership."""
     remote_ip = remote_ip_of(request) or None
     request_id = getattr(request, "request_id", "")
+    request.support = _support_of(request, slug)
+    if request.support is not None and isinstance(request.user, User):
+        request.tenant, request.role = request.support.tenant, support.role_of(request.support)
+        request.look, request.return_url, request.by_link = look_of(request.tenant), "", None
+        request.actor = replace(actor_of(request, request.user), kind="operator")
+        return True
     link = next((each for each in links_of(request) if each.tenant.slug == slug), None)
     if link is not None:
         request.tenant, request.role, request.by_link = link.tenant, Role(link.role), link
@@ -140,6 +156,14 @@ def _let_in(request: PortalRequest, slug: str) -> bool:
     request.look, request.return_url = look_of(member.tenant), ""
     request.actor = actor_of(request, request.user)
     return True
+
+
+def _support_of(request: HttpRequest, slug: str) -> SupportSession | None:
+    """Never in a frame: that has cookies of its own."""
+    session_ids = request.session.get(support.SESSION_KEY, [])
+    if not session_ids or not isinstance(request.user, User) or embedding.is_embedded(request):
+        return None
+    return support.session_in(user=request.user, slug=slug, session_ids=session_ids, now=timezone.now())
 
 
 def actor_of(request: HttpRequest, user: User) -> Actor:

@@ -38,6 +38,15 @@ def forbidden(request: HttpRequest, *, needs: Member.Role) -> HttpResponse:
     )
 
 
+def closed_to_support(request: HttpRequest) -> HttpResponse:
+    return _page(
+        request,
+        403,
+        _("Support may not see this"),
+        _("Secrets, keys and members are the tenant's own. Ask one of its admins."),
+    )
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 - Django's signature
     return _page(
         request,

@@ -17,8 +17,8 @@ from tenants import ids
 from tenants.models import ApiKey, AuditEntry, PlatformState, Tenant
 from tenants.services.audit import COMMAND, Actor
 from tests.support.api import make_key, make_tenant
-from tests.support.operators import operator, platform_actions, signed_in
-from tests.support.portal import actions_of, make_user, text_of
+from tests.support.operators import make_operator, operator, platform_actions, signed_in
+from tests.support.portal import actions_of, text_of
 from tests.support.published import deliveries_of, delivery_of, end, make_endpoint, make_type, publish
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -58,7 +58,7 @@ def test_the_page_asks_and_changes_nothing() -> None:
 
 def test_a_tenant_is_suspended_and_resumed_in_the_operators_name() -> None:
     tenant, endpoint = world()
-    user = make_user(is_staff=True, is_superuser=True)
+    user = make_operator()
     client = signed_in(user)
 
     page = act(client, "suspend", ids=str(tenant.pk))

@@ -1,0 +1,36 @@
+"""`manage.py create_operator EMAIL [--look]`: an account for the admin, with a password if it is new."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.validators import validate_email
+
+from tenants.services.audit import COMMAND
+from tenants.services.operators import make_operator
+
+
+class Command(BaseCommand):
+    help = "Make an operator: an account that may use the admin."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("email")
+        parser.add_argument("--look", action="store_true", help="may see everything and change nothing")
+        parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        email = options["email"].strip().lower()
+        try:
+            validate_email(email)
+        except ValidationError:
+            raise CommandError(f"{email} is no e-mail address.") from None
+        _, password = make_operator(actor=COMMAND, email=email, may_change=not options["look"])
+        if options["json"]:
+            self.stdout.write(json.dumps({"email": email, "password": password}))
+            return
+        rights = "may see everything" if options["look"] else "may do everything"
+        self.stdout.write(f"{email} is an operator and {rights} at /admin/.")
+        if password is not None:
+            self.stdout.write(f"Password: {password} (shown this once)")
