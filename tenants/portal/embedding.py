@@ -32,21 +32,12 @@ OPEN: Final = frozenset({"portal-enter", "portal-logo", "portal-style", "portal-
 """What there is below the prefix besides a tenant's pages."""
 
 ASKS_AGAIN: Final = frozenset(
-    {
-        "portal-endpoint-delete",
-        "portal-endpoint-disable",
-        "portal-endpoint-rotate",
-        "portal-endpoint-secret",
-        "portal-delivery-cancel",
-        "portal-member-remove",
-        "portal-member-role",
-        "portal-invitation-end",
-        "portal-key-new",
-        "portal-key-revoke",
-        "portal-logo-remove",
-    }
+    {"delete", "disable", "remove", "revoke", "rotate", "secret", "cancel", "end", "secrets", "credentials"}
 )
-"""What destroys something or shows a secret. The page around a frame could lay something over the button."""
+"""Last words of names of pages that destroy something or show a secret: what stands around a frame could lay something
+over the button. By the word, so that a page that comes later is asked about, too."""
+
+ALSO_ASKS_AGAIN: Final = frozenset({"portal-key-new", "portal-member-role"})
 
 CONFIRMED: Final = "asked_again"
 """Name of the field whose value says that this form was asked about."""
@@ -67,7 +58,7 @@ class EmbeddedPortal:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if not request.path_info.startswith(f"{PREFIX}/"):
+        if not request.path_info.startswith(f"{PREFIX}/portal/"):
             return self.get_response(request)
         _take_prefix(request)
         before = get_script_prefix()
@@ -89,8 +80,7 @@ class EmbeddedPortal:
         if not is_embedded(request):
             return None
         match = request.resolver_match
-        is_ours = request.path_info.startswith("/portal/") and match is not None
-        if is_ours and match is not None and ("tenant" in kwargs or match.url_name in OPEN):
+        if "tenant" in kwargs or (match is not None and match.url_name in OPEN):
             return None
         return errors.not_found(request)
 
@@ -152,7 +142,9 @@ def allow_frame(request: HttpRequest, response: HttpResponseBase) -> HttpRespons
 def asks_again(request: HttpRequest) -> bool:
     if not is_embedded(request) or request.method != "POST" or request.resolver_match is None:
         return False
-    return request.resolver_match.url_name in ASKS_AGAIN and not _is_confirmed(request)
+    name = request.resolver_match.url_name or ""
+    is_asked = name in ALSO_ASKS_AGAIN or name.rpartition("-")[2] in ASKS_AGAIN
+    return is_asked and not _is_confirmed(request)
 
 
 def ask_again(request: HttpRequest) -> HttpResponse:

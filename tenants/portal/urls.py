@@ -106,7 +106,7 @@ urlpatterns = [
     path("<str:tenant>/settings/audit.csv", audit_log.as_csv, name="portal-audit-csv"),
     path("<str:tenant>/settings/notifications", notifications.preferences, name="portal-notifications"),
     path("<str:tenant>/settings/look", look.look, name="portal-look"),
-    path("<str:tenant>/settings/look/remove-logo", look.remove_logo, name="portal-logo-remove"),
+    path("<str:tenant>/settings/look/remove-logo", look.remove_logo, name="portal-look-remove"),
 ]
 
 catalogue_urlpatterns = [
