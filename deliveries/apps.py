@@ -24,6 +24,7 @@ SCHEDULE = {
     "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
     "tell what happened": ("deliveries.announce", 5, 10),
     "disable what fails for days": ("deliveries.judge_failing", 60, 60),
+    "notify people": ("deliveries.notify", 60, 60),
     "forget what was told long ago": ("deliveries.forget_announcements", 3600, 3600),
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
     "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
-from deliveries.services import announcements, failing
+from deliveries.services import announcements, failing, notices
 
 
 @shared_task(name="deliveries.announce", ignore_result=True, expires=10)
@@ -19,7 +19,18 @@ def judge_failing() -> None:
     failing.judge_failing(now=datetime.now(UTC))
 
 
+@shared_task(name="deliveries.notify", ignore_result=True, expires=60)
+def notify() -> None:
+    """Every minute: notices to people, of what happened."""
+    # That module imports this one, so that Celery finds its tasks.
+    from deliveries.tasks import open_configured_transport  # noqa: PLC0415
+
+    notices.gather(now=datetime.now(UTC))
+    notices.send_waiting(now=datetime.now(UTC), open_transport=open_configured_transport)
+
+
 @shared_task(name="deliveries.forget_announcements", ignore_result=True)
 def forget_announcements() -> None:
     """Each hour: what was told a month ago."""
     announcements.forget_old(now=datetime.now(UTC))
+    notices.forget_old(now=datetime.now(UTC))

@@ -36,6 +36,16 @@ def open_part(part: Part, sealed: bytes, *, tenant_id: UUID, endpoint_id: UUID) 
     return decrypt(sealed, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, part.encode()])).decode()
 
 
+def seal_slack_url(url: str, *, tenant_id: UUID) -> bytes:
+    """Who has it can write to the channel."""
+    return encrypt(url.encode(), context=b"|".join([tenant_id.bytes, b"slack-url"]))
+
+
+def open_slack_url(*, tenant_id: UUID, sealed: bytes) -> str:
+    """Raises DecryptionFailed."""
+    return decrypt(sealed, context=b"|".join([tenant_id.bytes, b"slack-url"])).decode()
+
+
 def seal_headers(*, tenant_id: UUID, endpoint_id: UUID, headers: dict[str, str]) -> bytes:
     plain = json.dumps(headers).encode()
     return encrypt(plain, context=b"|".join([tenant_id.bytes, endpoint_id.bytes, b"endpoint-headers"]))

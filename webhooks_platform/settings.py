@@ -271,4 +271,8 @@ WEBHOOKS_INBOUND_HOST = env_str("WEBHOOKS_INBOUND_HOST").lower()
 """The host of `/in/…` alone, if incoming webhooks are to have one apart from pages and API."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
 """Opens `/metrics` to other machines; this one may always read it."""
+WEBHOOKS_OPERATOR_EMAILS = env_list("WEBHOOKS_OPERATOR_EMAILS")
+"""Who is told of all tenants' endpoints that fail, recover or are disabled; a digest, at most every 15 minutes."""
+WEBHOOKS_OPERATOR_SLACK_URL = env_str("WEBHOOKS_OPERATOR_SLACK_URL")
+"""The same, to a Slack-compatible incoming webhook."""
 WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")

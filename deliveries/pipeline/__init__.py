@@ -12,8 +12,9 @@
   `resolver` finds the addresses of a host, `address_guard` refuses those that are not on the public internet, and
   `routes` remembers what the two said. `failures` are the ways in which a request can end without an answer.
 - `outcome` judges what came back.
-- `retry` says when to try again, or that it is over.
-- `record` writes attempts and deliveries in bulk, in one transaction.
+- `retry` says when to try again, or that it is over; `health` when an endpoint that fails is left alone for a while.
+- `record` writes attempts and deliveries in bulk, in one transaction. `announce` writes down what their owners may want
+  to hear of: circuits that open and close, deliveries that failed for good.
 
 `counters` gathers what `/metrics` shows, in memory, and adds it to a small table every few seconds; `tally` counts a
 batch of results for it.
@@ -21,6 +22,6 @@ batch of results for it.
 `partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
 
 Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones
-(`json_bytes`, `body`, `signing`, `outcome`, `retry`, `address_guard`), which get everything, the time included, as
+(`json_bytes`, `body`, `signing`, `outcome`, `retry`, `health`, `address_guard`), which get everything, the time included, as
 arguments.
 """

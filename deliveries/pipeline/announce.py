@@ -91,9 +91,10 @@ listening AS MATERIALIZED (
           AND e.status = 'enabled' AND e.deleted_at IS NULL
     )
 )
-INSERT INTO deliveries_announcement (id, tenant_id, delivery_id, kind, data, is_quiet, created_at, notified_at)
+INSERT INTO deliveries_announcement (id, tenant_id, delivery_id, kind, data, is_quiet, created_at,
+                                     notified_at, reported_at)
 -- Nobody is notified of each.
-SELECT r.id, r.tenant_id, r.delivery_id, '{Kind.DELIVERY_EXHAUSTED.value}', '{{}}', false, now(), now()
+SELECT r.id, r.tenant_id, r.delivery_id, '{Kind.DELIVERY_EXHAUSTED.value}', '{{}}', false, now(), now(), now()
 FROM r JOIN listening USING (tenant_id)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - words of ours

@@ -56,7 +56,10 @@ def publish_waiting() -> int:
 def forget_old(*, now: datetime) -> int:
     """Drop what was told long ago. Returns how many."""
     old = Announcement.unscoped.filter(
-        id__lt=floor_of(now - KEPT), published_at__isnull=False, notified_at__isnull=False
+        id__lt=floor_of(now - KEPT),
+        published_at__isnull=False,
+        notified_at__isnull=False,
+        reported_at__isnull=False,
     )
     dropped: int = old.delete()[0]
     return dropped

@@ -44,6 +44,7 @@ NOT_OWNED: set[type[models.Model]] = {
     ApiKey,
     AuditEntry,
     EventType,
+    apps.get_model("deliveries", "Notice"),
     # Its space is a tenant or an operator key.
     IdempotencyRecord,
     # Django's.
@@ -66,6 +67,8 @@ UNSCOPED = {
     ): "of announcements of several tenants, each by its id",
     ("deliveries/services/announcements.py", "_heard_by"): "of the tenants that the announcements name",
     ("deliveries/services/announcements.py", "_deliveries"): "those that the announcements name",
+    ("deliveries/services/notices.py", "gather"): "a task for all tenants",
+    ("deliveries/services/notices.py", "_gather_for_operators"): "operators hear of all tenants",
     ("deliveries/services/failing.py", "_disable"): "the sweep knows the endpoint alone",
     ("deliveries/services/failing.py", "_warn"): "the sweep knows the endpoint alone",
     ("deliveries/services/bulk.py", "chosen"): "an operator's action, on things of many tenants",

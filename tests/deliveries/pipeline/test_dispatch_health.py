@@ -4,6 +4,7 @@ The rules' minutes are tenths of a second here.
 """
 
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +19,13 @@ from deliveries.services import endpoints, health
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
 from tests.support.builders import (
+    accepted,
     attempts_of,
     deliveries_of,
     delivery_of,
     lane_of,
     make_endpoint,
+    make_endpoints,
     make_tenant,
     new_event,
     publish,
@@ -342,3 +345,41 @@ def test_what_a_killed_holder_stored_is_where_the_next_one_goes_on() -> None:
     assert lane.failed_at is not None
     assert lane.failing_since is not None
     assert lane.failed_at > lane.failing_since
+
+
+# --- a dead endpoint among a thousand ---------------------------------------------------------------------------------
+
+
+def test_a_dead_endpoint_among_a_thousand_is_asked_as_often_as_the_breaker_lets_it() -> None:
+    """An hour is 3.6 seconds here: all times of the rules are divided by a thousand."""
+    rules = Rules(open_after_seconds=0.3, first_wait_seconds=0.06, longest_wait_seconds=0.9)
+    tenant = make_tenant()
+    with Webhooks(dead=Reply(500)) as webhooks, running(capacity=256, health_rules=rules) as one:
+        dead, *_ = make_endpoints(
+            tenant, [webhooks.url("/dead"), *[webhooks.url("/fine")] * 1000], retry_schedule=[0] * 20
+        )
+        # What it waits for is not what the others are asked: a backlog that lasts longer than the test.
+        publish_to(dead, 500)
+        until(lambda: lane_of(dead).hold_reason == "circuit")
+        before, began = len(webhooks.to("/dead")), time.monotonic()
+        for _ in range(3):
+            publish(tenant)
+            time.sleep(0.9)
+        webhooks.wait_for(3000, "/fine")
+        time.sleep(max(0.0, began + 3.6 - time.monotonic()))
+        asked = len(webhooks.to("/dead")) - before
+        seconds = time.monotonic() - began
+
+        assert one.dispatcher.book.in_air == 0
+
+    # After 1, 2, 4, 8 and 15 minutes, then each 15.
+    assert 4 <= asked <= 5 + seconds / 0.9
+    assert len(webhooks.to("/fine")) == 3000
+    statuses = Counter(row.status for row in deliveries_of(tenant) if row.endpoint_id != dead.id)
+    assert statuses == {"succeeded": 3000}
+
+
+def publish_to(endpoint: Endpoint, count: int) -> None:
+    """To this one alone."""
+    events = [new_event(endpoint.tenant, only_endpoint=endpoint.id.bytes) for _ in range(count)]
+    accepted(ingest.publish(events))

@@ -295,7 +295,7 @@ def test_what_was_told_is_forgotten_after_a_month() -> None:
     now = timezone.now()
 
     kept_untold = announcements.forget_old(now=now + announcements.KEPT * 2)
-    Announcement.unscoped.update(notified_at=now)
+    Announcement.unscoped.update(notified_at=now, reported_at=now)
     kept_young = announcements.forget_old(now=now + announcements.KEPT / 2)
     dropped = announcements.forget_old(now=now + announcements.KEPT * 2)
 
