@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.test_files import PROCESSES, ROOT, procfile
+from webhooks_platform.celery import app
 from webhooks_platform.embedded.servers import free_port
 
 PRODUCTION = {
@@ -40,7 +41,7 @@ def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) 
                     command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
         answer = wait_for(f"http://127.0.0.1:{port}/health/ready")
-        time.sleep(2)  # a worker that cannot start says so at once
+        wait_for_workers(2)
         alive = {name: process.poll() is None for name, process in running.items()}
     finally:
         for process in running.values():
@@ -51,6 +52,13 @@ def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) 
     assert answer == 200, said
     assert alive == dict.fromkeys(PROCESSES, True), said
     assert codes == dict.fromkeys(PROCESSES, 0), said
+
+
+def wait_for_workers(number: int) -> None:
+    """Until so many answer. Beat, which is ready before them, answers nobody."""
+    deadline = time.monotonic() + SECONDS
+    while len(app.control.ping(timeout=1)) < number and time.monotonic() < deadline:
+        pass
 
 
 def wait_for(url: str) -> int:
