@@ -1,6 +1,5 @@
 """Jobs in the portal: what is sent again to an endpoint, counted before it begins; every job with its progress; files."""
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -86,33 +85,33 @@ def again(request: PortalRequest, endpoint: str) -> HttpResponse:
     if "only" not in request.GET:
         return _again_page(request, row, AgainForm(initial={"within": "24h", "only": "failed"}))
     form = AgainForm(request.GET)
-    if form.is_valid() and (request.htmx or "count" in request.GET):
-        counted = _count(row, form)
-        if request.htmx:
-            return render(request, "portal/jobs/_count.html", counted)
-        return _again_page(request, row, form, counted)
+    if form.is_valid() and request.htmx:
+        return render(request, "portal/jobs/_count.html", _count(row, form) | _exact(form))
     return _again_page(request, row, form)
 
 
-def _again_page(
-    request: PortalRequest, row: Endpoint, form: AgainForm, counted: dict[str, Any] | None = None
-) -> HttpResponse:
+def _again_page(request: PortalRequest, row: Endpoint, form: AgainForm) -> HttpResponse:
+    context: dict[str, Any] = {"form": form, "endpoint": row}
     is_asked = form.is_bound and form.is_valid()
-    context = {"form": form, "endpoint": row, "is_asked": is_asked, **(counted or {})}
     if is_asked:
-        # The same that was counted, whatever the time when the button is pressed.
-        plan = _plan(form)
-        exact = {"only": plan.only.value, "since": _exact(plan.since), "until": _exact(plan.until)}
-        if plan.event_types:
-            exact["event_types"] = " ".join(plan.event_types)
-        context |= {"exact": exact, "count_query": urlencode(exact | {"count": "1"})}
+        context |= _exact(form)
+        if "count" in request.GET:
+            context |= _count(row, form)
     return render(
-        request, "portal/jobs/again.html", context, status=422 if form.is_bound and not is_asked else 200
+        request,
+        "portal/jobs/again.html",
+        context | {"is_asked": is_asked},
+        status=422 if form.is_bound and not is_asked else 200,
     )
 
 
-def _exact(at: datetime) -> str:
-    return at.isoformat()
+def _exact(form: AgainForm) -> dict[str, Any]:
+    """The same that is counted is sent, whatever the time when the button is pressed."""
+    plan = _plan(form)
+    exact = {"only": plan.only.value, "since": plan.since.isoformat(), "until": plan.until.isoformat()}
+    if plan.event_types:
+        exact["event_types"] = " ".join(plan.event_types)
+    return {"exact": exact, "count_query": urlencode(exact | {"count": "1"})}
 
 
 def _plan(form: AgainForm) -> Plan:

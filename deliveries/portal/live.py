@@ -22,14 +22,16 @@ def page(request: PortalRequest) -> HttpResponse:
 @portal_page()
 def rows(request: PortalRequest) -> HttpResponse:
     """What is new and what changed since the cursor, for htmx to put in its places."""
-    found = live.look(request.tenant, after=_cursor(request), now=timezone.now())
+    found = live.look(
+        request.tenant, after=_key(request, "after"), oldest=_key(request, "oldest"), now=timezone.now()
+    )
     return render(request, "portal/live/_rows.html", _context(request, found))
 
 
-def _cursor(request: PortalRequest) -> UUID | None:
+def _key(request: PortalRequest, name: str) -> UUID | None:
     """One that makes no sense begins anew."""
     try:
-        return UUID(hex=request.GET.get("after", ""))
+        return UUID(hex=request.GET.get(name, ""))
     except ValueError:
         return None
 
@@ -51,4 +53,5 @@ def _context(request: PortalRequest, found: Look) -> dict[str, Any]:
         "changed": [shown(row) for row in found.changed],
         "skipped": found.skipped,
         "cursor": found.cursor.hex,
+        "oldest": found.oldest.hex,
     }

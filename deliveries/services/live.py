@@ -35,30 +35,35 @@ class Look:
     """More happened than is shown."""
     cursor: UUID
     """Where the next look begins."""
+    oldest: UUID
+    """From here on the page has everything that happened."""
 
 
-def look(tenant: Tenant, *, after: UUID | None, now: datetime) -> Look:
-    """`after`: the cursor of the look before, None at the first."""
+def look(tenant: Tenant, *, after: UUID | None, oldest: UUID | None = None, now: datetime) -> Look:
+    """`after` and `oldest`: of the look before, None at the first."""
     until = floor_of(now - SETTLED)
     deliveries = Delivery.objects.for_tenant(tenant).defer(*BODIES).filter(id__lt=until)
     events = Event.objects.for_tenant(tenant).defer("data").filter(id__lt=until)
+    # Partitions are told by their keys: without a lower end all of them would be opened.
+    first = floor_of(now - timedelta(days=1)) if after is None else after
+    new = _merged(deliveries.filter(id__gte=first), events.filter(id__gte=first))
+    skipped = len(new) > MOST
+    new = new[:MOST]
+    complete_from = new[-1].id if new else until
+    if after is not None and oldest is not None and not skipped:
+        complete_from = oldest
     if after is None:
-        # Partitions are told by their keys: without a lower end all of them would be opened.
-        first = floor_of(now - timedelta(days=1))
-        new = _merged(deliveries.filter(id__gte=first), events.filter(id__gte=first))
-        return Look(new[:MOST], [], skipped=False, cursor=until)
-    new = _merged(deliveries.filter(id__gte=after), events.filter(id__gte=after))
+        return Look(new, [], skipped=False, cursor=until, oldest=complete_from)
     # A second before the look before: what ended while that was read must not stay pending on the page.
     since = ids.time_of(after)
-    earlier = deliveries.filter(id__lt=after, id__gte=floor_of(now - timedelta(hours=1)))
-    shown = list(earlier.order_by("-id")[:WATCHED])
+    earlier = deliveries.filter(id__lt=after, id__gte=complete_from)
     changed = [
         row
-        for row in shown
+        for row in earlier.order_by("-id")[:WATCHED]
         if row.status == Delivery.Status.PENDING
         or (row.completed_at is not None and row.completed_at >= since)
     ]
-    return Look(new[:MOST], changed, skipped=len(new) > MOST, cursor=until)
+    return Look(new, changed, skipped=skipped, cursor=until, oldest=complete_from)
 
 
 def _merged(deliveries: Any, events: Any) -> list[Delivery | Event]:

@@ -3,7 +3,7 @@
 
 const LOOK_EVERY_MS = 2000;
 const IDLE_AFTER_MS = 15 * 60 * 1000;
-const MOST_ROWS = 200;
+const MOST_ROWS = 400;
 
 const button = document.getElementById("live-pause");
 const state = document.getElementById("live-state");

@@ -4,7 +4,9 @@
 // Times in the viewer's own zone, UTC on hover.
 function localTimes(root) {
   const language = document.documentElement.lang || undefined;
-  const format = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+  const parts = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit" };
+  const thisYear = new Intl.DateTimeFormat(language, parts);
+  const otherYear = new Intl.DateTimeFormat(language, { year: "numeric", ...parts });
   const hour = new Intl.DateTimeFormat(language, {
     month: "short",
     day: "numeric",
@@ -15,7 +17,8 @@ function localTimes(root) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     time.title = time.textContent;
-    time.textContent = (time.dataset.format === "hour" ? hour : format).format(at);
+    const full = at.getFullYear() === new Date().getFullYear() ? thisYear : otherYear;
+    time.textContent = (time.dataset.format === "hour" ? hour : full).format(at);
   }
 }
 

@@ -41,7 +41,7 @@ def test_counted_begun_watched_and_done(tenant: Tenant) -> None:
     jobs.work(job_id=job.id)
     done = client.get(f"{begun['Location']}/progress")
 
-    assert text_of(counted) == "2 events would be sent to this endpoint again."
+    assert text_of(counted).startswith("2 events would be sent to this endpoint again.")
     assert (job.kind, job.only, job.total) == ("recover", "failed", 2)
     assert 'hx-trigger="every 1000ms"' in running.content.decode()
     assert '<progress value="0" max="2"' in " ".join(running.content.decode().split())

@@ -33,8 +33,10 @@ def keys(rows: list[Delivery | Event]) -> list[UUID]:
     return [row.id for row in rows]
 
 
-def look(tenant: Tenant, after: UUID | None, at: datetime) -> live.Look:
-    return live.look(tenant, after=after, now=at)
+def look(tenant: Tenant, before: live.Look | None, at: datetime) -> live.Look:
+    if before is None:
+        return live.look(tenant, after=None, now=at)
+    return live.look(tenant, after=before.cursor, oldest=before.oldest, now=at)
 
 
 def test_news_come_once_and_ends_are_told(tenant: Tenant) -> None:
@@ -43,10 +45,10 @@ def test_news_come_once_and_ends_are_told(tenant: Tenant) -> None:
     now = timezone.now()
 
     opened = look(tenant, None, now + SOON)
-    quiet = look(tenant, opened.cursor, now + 2 * SOON)
+    quiet = look(tenant, opened, now + 2 * SOON)
     ended = end(first, "succeeded", completed_at=now + 2 * SOON)
-    told = look(tenant, quiet.cursor, now + 3 * SOON)
-    later = look(tenant, told.cursor, now + 6 * SOON)
+    told = look(tenant, quiet, now + 3 * SOON)
+    later = look(tenant, told, now + 6 * SOON)
 
     assert keys(opened.new) == [lonely.id, first.id]
     assert (quiet.new, [row.id for row in quiet.changed]) == ([], [first.id])
@@ -56,29 +58,30 @@ def test_news_come_once_and_ends_are_told(tenant: Tenant) -> None:
 
 def test_what_is_not_settled_is_left_for_the_next_look(tenant: Tenant) -> None:
     make_endpoint(tenant)
+    opened = look(tenant, None, timezone.now())
     delivery = delivery_of(publish(tenant))
 
-    early = look(
-        tenant, ids.floor_of(delivery.created_at - SOON), delivery.created_at + timedelta(seconds=0.5)
-    )
-    next_ = look(tenant, early.cursor, delivery.created_at + SOON)
+    early = look(tenant, opened, delivery.created_at + timedelta(seconds=0.5))
+    next_ = look(tenant, early, delivery.created_at + SOON)
 
     assert early.new == []
     assert keys(next_.new) == [delivery.id]
 
 
-def test_of_a_flood_the_newest_are_shown_and_it_is_said(
+def test_of_a_flood_the_newest_are_shown_and_what_is_not_shown_does_not_change(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MOST", 3)
     make_endpoint(tenant)
-    start = ids.floor_of(timezone.now() - SOON)
+    opened = look(tenant, None, timezone.now())
     made = [delivery_of(publish(tenant)).id for _ in range(5)]
 
-    found = look(tenant, start, timezone.now() + SOON)
+    found = look(tenant, opened, timezone.now() + SOON)
+    later = look(tenant, found, timezone.now() + 2 * SOON)
 
     assert keys(found.new) == made[:1:-1]
     assert found.skipped
+    assert [row.id for row in later.changed] == made[:1:-1]
 
 
 def test_the_page_and_its_looks(tenant: Tenant) -> None:
@@ -90,12 +93,12 @@ def test_the_page_and_its_looks(tenant: Tenant) -> None:
     path = f"/portal/{tenant.slug}/live"
 
     empty = client.get(path)
-    start = empty.context["cursor"]
+    start = empty.context
     delivery = delivery_of(publish(tenant))
     with time_machine.travel(timezone.now() + SOON, tick=False):
         news = rows(client, path, start)
-        again = rows(client, path, news.context["cursor"])
-    nonsense = rows(client, path, "made up")
+        again = rows(client, path, news.context)
+    nonsense = rows(client, path, {"cursor": "made up", "oldest": ""})
 
     assert "Quiet" in text_of(empty)
     assert f'id="{ids.to_text("dlv", delivery.id)}"' in news.content.decode()
@@ -107,5 +110,6 @@ def test_the_page_and_its_looks(tenant: Tenant) -> None:
     assert nonsense.status_code == 200
 
 
-def rows(client: Any, path: str, after: str) -> Any:
-    return client.get(f"{path}/rows", {"after": after}, headers={"HX-Request": "true"})
+def rows(client: Any, path: str, before: Any) -> Any:
+    place = {"after": before["cursor"], "oldest": before["oldest"]}
+    return client.get(f"{path}/rows", place, headers={"HX-Request": "true"})
