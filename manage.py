@@ -21,6 +21,7 @@ COMMANDS_WITHOUT_SERVERS = {
     "diffsettings",
     "findstatic",
     "help",
+    "listen",
     "makemessages",
     "makemigrations",
     "spectacular",

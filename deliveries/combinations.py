@@ -12,6 +12,7 @@ NOT_IN_A_QUERY = ("xml", "cloudevents", "cloudevents-binary")
 def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequence[str]) -> None:
     """`header_lines`: the names of all its own headers, the sensitive ones too."""
     taken = {name.lower() for name in header_lines}
+    _check_kind(endpoint, wrong)
     if endpoint.method == "GET" and endpoint.format in NOT_IN_A_QUERY:
         wrong.add(
             "format",
@@ -26,6 +27,18 @@ def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequen
                 wrong.add(field, "does_not_fit", "Certificates need a URL that begins with https://.")
     if endpoint.signature_template is not None:
         _check_template(endpoint, taken, wrong)
+
+
+def _check_kind(endpoint: Endpoint, wrong: Collector) -> None:
+    is_polled = endpoint.kind == Endpoint.Kind.POLL
+    if is_polled and endpoint.url:
+        wrong.add("url", "does_not_fit", "An endpoint that is polled has none: leave it out, or null.")
+    if not is_polled and not endpoint.url:
+        wrong.add("url", "required", "Must be given, unless kind is poll.")
+    if is_polled and endpoint.ordering == "fifo":
+        wrong.add("ordering", "does_not_fit", "What is polled comes in the order of publication anyway.")
+    if is_polled and endpoint.method == "GET":
+        wrong.add("method", "does_not_fit", "What is polled is not sent: its payload is a body.")
 
 
 def _check_template(endpoint: Endpoint, taken: set[str], wrong: Collector) -> None:

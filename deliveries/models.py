@@ -34,7 +34,11 @@ class ReversedHost(Func):
 
 
 class Endpoint(TenantOwned):
-    """A tenant's HTTP endpoint, and how it wants to be called."""
+    """Where a tenant's events go: a URL that is called, and how it wants to be; or a line that its receiver polls."""
+
+    class Kind(models.TextChoices):
+        HTTP = "http"
+        POLL = "poll"
 
     class Status(models.TextChoices):
         ENABLED = "enabled", _("enabled")
@@ -70,7 +74,10 @@ class Endpoint(TenantOwned):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
     uid = models.CharField(max_length=255, null=True, blank=True)
-    url = models.CharField(max_length=2048)
+    kind = models.CharField(max_length=4, choices=Kind.choices, default=Kind.HTTP, db_default=Kind.HTTP)
+    """Of kind poll: nothing is sent, its lane is held for good, and deliveries wait until they are read."""
+    url = models.CharField(max_length=2048, blank=True)
+    """Empty for kind poll."""
     description = models.TextField(blank=True, default="")
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.ENABLED)
     disabled_reason = models.CharField(max_length=8, choices=DisabledReason.choices, null=True, blank=True)
@@ -919,3 +926,51 @@ class IncomingRequest(TenantOwned):
             # Erasing an event's payload.
             Index(fields=["event_id"], condition=Q(event_id__isnull=False), name="incoming_by_event"),
         ]
+
+
+class PollItem(TenantOwned):
+    """A delivery in the line of an endpoint of kind poll. Its key is what cursors count by.
+
+    Numbered under a lock of the endpoint, after the delivery was committed: what a reader has not seen comes later in
+    the line, whatever order publishers committed in.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
+    delivery_id = models.UUIDField()
+    event_id = models.UUIDField()
+    acknowledged_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # Reading on from a cursor.
+            Index(fields=["endpoint", "id"], name="poll_item_line"),
+            # What a cursor acknowledges.
+            Index(
+                fields=["endpoint", "id"],
+                condition=Q(acknowledged_at__isnull=True),
+                name="poll_item_unread",
+            ),
+            # Forgetting.
+            Index(fields=["created_at"], name="poll_item_age"),
+        ]
+
+
+class PollConsumer(TenantOwned):
+    """One of those who read an endpoint of kind poll, and how far it is."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="+", db_index=False)
+    name = models.CharField(max_length=64)
+    position = models.BigIntegerField(default=0)
+    """Key of the last item that it acknowledged."""
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta(TenantOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["endpoint", "name"], name="poll_consumer_once")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -28,7 +28,7 @@ from deliveries.pipeline import counters, partitions, retention, sweeps
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
-from deliveries.services import receiving, sources
+from deliveries.services import polling, receiving, sources
 from deliveries.services.endpoints import disable_gone
 
 __all__ = [
@@ -193,6 +193,7 @@ def correct_backlog() -> None:
 
 @shared_task(name="deliveries.forget_incoming", ignore_result=True)
 def forget_incoming() -> None:
-    """Each hour: requests to sources that are past their days, and inspectors whose time is over."""
+    """Each hour: requests to sources that are past their days, inspectors whose time is over, old items of polls."""
     receiving.forget_requests(now=datetime.now(UTC))
     sources.end_inspectors()
+    polling.forget()

@@ -29,6 +29,7 @@ from tenants.api.schema import example, page_of
 from tenants.api.tenants import METADATA_CHANGES
 from tenants.api.views import TenantAPIView, created
 from tenants.models import ApiKey
+from tenants.validation import Collector
 
 READ, WRITE = ApiKey.Scope.ENDPOINTS_READ, ApiKey.Scope.ENDPOINTS_WRITE
 
@@ -96,6 +97,7 @@ HEALTH: fields.AnySchema = {
 EXAMPLE: dict[str, Any] = {
     "id": "ep_01h455vb4pex5vsknk084sn02q",
     "uid": "shop-17",
+    "kind": "http",
     "url": "https://shop.example.com/webhooks",
     "description": "Orders of shop 17",
     "status": "enabled",
@@ -235,11 +237,17 @@ class EndpointChange(Input):
     }
 )
 class EndpointIn(EndpointChange):
+    kind = Field(
+        lambda value: validation.choice(value, Endpoint.Kind.values),
+        {"type": "string", "enum": Endpoint.Kind.values},
+        nullable=False,
+        help_text="`poll`: nothing is sent; the receiver reads at `/poll`. Stays as it is.",
+    )
     url = Field(
         _rule_of_url,
         URL,
-        required=True,
-        help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet.",
+        help_text="http or https, on port 80, 443 or one above 1023, with a host on the public internet. "
+        "Of kind `poll`: null.",
     )
     secret = Field(
         secrets.secret,
@@ -247,12 +255,34 @@ class EndpointIn(EndpointChange):
         help_text="`whsec_` and the base64 of 24 to 64 bytes. Made when omitted; read it at `/secret`.",
     )
 
+    @classmethod
+    def documented(cls, schema: fields.AnySchema) -> fields.AnySchema:
+        polled = {"required": ["kind"], "properties": {"kind": {"const": "poll"}, "url": {"type": "null"}}}
+        called = {
+            "required": ["url"],
+            "properties": {"kind": {"const": "http"}, "url": {"type": "string"}},
+        }
+        return schema | {"anyOf": [called, polled]}
+
+    @classmethod
+    def read_value(cls, data: Any, wrong: Collector, *, is_partial: bool = False) -> dict[str, Any]:
+        """All of what is wrong at once: also that there is no URL."""
+        cleaned = super().read_value(data, wrong, is_partial=is_partial)
+        if isinstance(data, dict) and data.get("kind") != Endpoint.Kind.POLL and data.get("url") is None:
+            if "url" in data:
+                wrong.add("url", "null", "Must not be null.")
+            else:
+                wrong.add("url", "required", "Must be given.")
+        cleaned.setdefault("url", None)
+        return cleaned
+
 
 @example(EXAMPLE)
 class EndpointOut(Output):
     id = Shown(ENDPOINT_ID)
     uid = Shown(fields.nullable({"type": "string"}))
-    url = Shown({"type": "string"})
+    kind = Shown({"type": "string", "enum": Endpoint.Kind.values})
+    url = Shown(fields.nullable({"type": "string"}), "null for kind `poll`.")
     description = Shown({"type": "string"})
     status = Shown(STATUS)
     disabled_reason = Shown(fields.nullable({"type": "string", "enum": Endpoint.DisabledReason.values}))
@@ -284,7 +314,8 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "id": ids.to_text(ids.ENDPOINT, endpoint.id),
         "uid": endpoint.uid,
-        "url": endpoint.url,
+        "kind": endpoint.kind,
+        "url": endpoint.url or None,
         "description": endpoint.description,
         "status": endpoint.status,
         "disabled_reason": endpoint.disabled_reason,

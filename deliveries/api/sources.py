@@ -356,7 +356,8 @@ class SourcesView(SourcesBase):
         given = SourceIn.read(request)
         with refusing():
             source, token = sources.create_source(actor=self.actor, tenant=self.tenant, **given)
-        location = f"/api/v1/tenants/{self.tenant.slug}/sources/{ids.to_text(ids.SOURCE, source.id)}"
+        tenant_id = ids.to_text(ids.TENANT, self.tenant.id)
+        location = f"/api/v1/tenants/{tenant_id}/sources/{ids.to_text(ids.SOURCE, source.id)}"
         return no_store(created(self.whole(source, token), location))
 
 

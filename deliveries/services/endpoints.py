@@ -70,10 +70,11 @@ class UidTaken(Exception):
 
 
 def url(value: object) -> str:
-    """What `validation.url` takes, by the guard of the settings, and not the platform's own public host."""
+    """What `validation.url` takes, by the guard of the settings, and of the platform's own public host only sources."""
     guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
     cleaned = validation.url(value, guard)
-    if settings.WEBHOOKS_PUBLIC_URL and _host(cleaned) == _host(settings.WEBHOOKS_PUBLIC_URL):
+    is_own = settings.WEBHOOKS_PUBLIC_URL and _host(cleaned) == _host(settings.WEBHOOKS_PUBLIC_URL)
+    if is_own and not cleaned.partition("://")[2].partition("/")[2].startswith("in/"):
         raise Invalid("own_host", "Must not be the platform itself: events would go in circles.")
     return cleaned
 
@@ -128,7 +129,7 @@ def create_endpoint(
     *,
     actor: Actor,
     tenant: Tenant,
-    url: str,
+    url: str | None,
     secret: bytes | None = None,
     event_types: Sequence[str] | None = None,
     **fields: Any,
@@ -152,7 +153,7 @@ def _create(
     actor: Actor,
     tenant: Tenant,
     version: int,
-    url: str,
+    url: str | None,
     secret: bytes | None,
     event_types: Sequence[str] | None,
     fields: dict[str, Any],
@@ -164,12 +165,13 @@ def _create(
     limit = tenant.effective_limits["endpoints"]
     if limit is not None and endpoints_of(tenant).count() >= limit:
         raise EndpointLimitReached(limit)
-    endpoint = Endpoint(id=ids.new_id(), tenant=tenant, url=url, version=version)
+    kind = fields.pop("kind", None) or Endpoint.Kind.HTTP
+    endpoint = Endpoint(id=ids.new_id(), tenant=tenant, kind=kind, url=url or "", version=version)
     _apply(endpoint, fields, is_merging=False)
     _check_uid(endpoint)
     endpoint.save(force_insert=True)
     Lane.objects.for_tenant(tenant).bulk_create(
-        [Lane(endpoint=endpoint, tenant=tenant, is_paused=tenant.status == Tenant.Status.SUSPENDED)]
+        [Lane(endpoint=endpoint, tenant=tenant, is_paused=_is_held(endpoint))]
     )
     secrets.make_secret(endpoint, secret=secret)
     subscriptions.set_patterns(
@@ -213,8 +215,10 @@ def _update(
         _refuse("secret", "not_changeable", "The secret of an endpoint is changed by secret/rotate.")
     has_patterns = "event_types" in fields
     patterns = fields.pop("event_types", None)
+    if fields.pop("kind", row.kind) != row.kind:
+        _refuse("kind", "not_changeable", "The kind of an endpoint stays as it is.")
     if "url" in fields:
-        row.url = fields.pop("url")
+        row.url = fields.pop("url") or ""
     _apply(row, fields, is_merging=is_merging)
     _check_uid(row)
     row.version = version
@@ -240,7 +244,7 @@ def put_endpoint(
     actor: Actor,
     tenant: Tenant,
     uid: str,
-    url: str,
+    url: str | None,
     secret: bytes | None = None,
     event_types: Sequence[str] | None = None,
     has_event_types: bool = False,
@@ -291,6 +295,7 @@ def delete_endpoint(*, actor: Actor, endpoint: Endpoint) -> None:
         )
         row.refresh_from_db(fields=["deleted_at"])
         EndpointSecret.objects.for_tenant(row.tenant_id).filter(endpoint=row).delete()
+        _hold_lane(row)
         keep_snapshot(row, version=version)
         audit.record(
             actor=actor,
@@ -350,7 +355,7 @@ def _hold(*, actor: Actor, endpoint: Endpoint, is_paused: bool) -> Endpoint:
             return row
         row.is_paused = is_paused
         row.save(update_fields=["is_paused"])
-        is_held = is_paused or row.tenant.status == Tenant.Status.SUSPENDED
+        is_held = _is_held(row)
         Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=is_held)
         audit.record(
             actor=actor,
@@ -383,9 +388,24 @@ def _switch(
         return _done(actor, row, version=version, action=action, before=before)
 
 
+def _is_held(row: Endpoint) -> bool:
+    """Whether its lane rests. One of kind poll always does, until what is pending is to end: then a dispatcher ends it."""
+    is_polled = row.kind == Endpoint.Kind.POLL
+    is_live = row.status == Endpoint.Status.ENABLED and row.deleted_at is None
+    is_suspended = row.tenant.status == Tenant.Status.SUSPENDED
+    return row.is_paused or is_suspended or (is_polled and is_live)
+
+
+def _hold_lane(row: Endpoint) -> None:
+    """After a change that may let the lane of an endpoint of kind poll rest, or end it."""
+    if row.kind == Endpoint.Kind.POLL:
+        Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=_is_held(row))
+
+
 def _switched(row: Endpoint) -> None:
     """Enabled or disabled just now: tell, remember from when on it misses something, and forget how it failed."""
     is_enabled = row.status == Endpoint.Status.ENABLED
+    _hold_lane(row)
     if not is_enabled and row.missed_since is None:
         is_failing = row.disabled_reason == Endpoint.DisabledReason.FAILING
         row.missed_since = row.lane.failing_since if is_failing else Now()
@@ -407,6 +427,7 @@ def _switched(row: Endpoint) -> None:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = (
+    "kind",
     "url",
     "uid",
     "description",

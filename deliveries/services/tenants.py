@@ -10,10 +10,11 @@ from tenants.models import Tenant
 # Lanes in key order, as every statement that locks several. An endpoint's own pause outlasts its tenant's.
 PAUSE = """
 WITH l AS MATERIALIZED (
-    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id IN (SELECT id FROM deliveries_endpoint WHERE tenant_id = %s)
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id IN (SELECT id FROM deliveries_endpoint WHERE tenant_id = %(tenant)s)
     ORDER BY endpoint_id FOR NO KEY UPDATE
 )
-UPDATE deliveries_lane lane SET is_paused = %s OR endpoint.is_paused
+UPDATE deliveries_lane lane SET is_paused = %(is_held)s OR endpoint.is_paused
+    OR (endpoint.kind = 'poll' AND endpoint.status = 'enabled' AND endpoint.deleted_at IS NULL AND NOT %(is_deleted)s)
 FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
 WHERE lane.endpoint_id = l.endpoint_id
 RETURNING lane.endpoint_id
@@ -34,7 +35,7 @@ def follow_status(tenant: Tenant) -> None:
                 "UPDATE deliveries_endpoint SET version = %s WHERE tenant_id = %s",
                 [tenant.settings_version, tenant.id],
             )
-        cursor.execute(PAUSE, [tenant.id, is_held])
+        cursor.execute(PAUSE, {"tenant": tenant.id, "is_held": is_held, "is_deleted": is_deleted})
         lanes = [(row[0], None) for row in cursor.fetchall()]
     if not is_held:
         transaction.on_commit(lambda: wake(lanes))

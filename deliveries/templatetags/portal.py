@@ -28,8 +28,8 @@ def typeid(value: UUID, prefix: str) -> str:
 
 @register.filter
 def masked(url: str) -> str:
-    """Without the credentials that a URL may carry."""
-    return validation.mask_url(url)
+    """Without the credentials that a URL may carry. An endpoint that is polled has none."""
+    return validation.mask_url(url) if url else _("read by polling")
 
 
 @register.simple_tag

@@ -20,9 +20,11 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def live_platform() -> Iterator[str]:
+def live_platform(port: int = 0) -> Iterator[str]:
     """Its URL."""
-    server = make_server("127.0.0.1", 0, get_wsgi_application(), server_class=_Server, handler_class=_Quiet)
+    server = make_server(
+        "127.0.0.1", port, get_wsgi_application(), server_class=_Server, handler_class=_Quiet
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

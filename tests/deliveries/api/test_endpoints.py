@@ -52,6 +52,7 @@ def test_created_with_defaults() -> None:
     assert made == {
         "id": made["id"],
         "uid": None,
+        "kind": "http",
         "url": URL,
         "description": "",
         "status": "enabled",

@@ -10,6 +10,7 @@ from django.test import Client
 from deliveries.models import Source, SourceToken
 from deliveries.services import sources
 from deliveries.services.sources import hash_of
+from tenants import ids
 from tenants.models import AuditEntry, EventType, IdempotencyRecord, Tenant
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
 from tests.support.builders import events_of
@@ -44,7 +45,7 @@ def test_a_preset_is_a_source_to_begin_with() -> None:
 
     made = body(response, 201)
     assert response["Cache-Control"] == "no-store"
-    assert response["Location"] == f"/api/v1/tenants/{tenant.slug}/sources/{made['id']}"
+    assert response["Location"] == f"/api/v1/tenants/{ids.to_text('tnt', tenant.id)}/sources/{made['id']}"
     token = made["url"].rpartition("/in/")[2]
     assert len(token) == 43
     shown = body(api.get(f"/tenants/{tenant.slug}/sources/{made['id']}"), 200)
