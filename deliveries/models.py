@@ -413,6 +413,7 @@ class Delivery(TenantOwned):
     completed_at = models.DateTimeField(null=True)
 
     class Meta(TenantOwned.Meta):
+        verbose_name_plural = _("deliveries")
         constraints = [
             models.CheckConstraint(
                 condition=Q(status="pending") | Q(next_attempt_at__isnull=True),
@@ -771,6 +772,30 @@ class BulkAction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.id}"
+
+
+class Usage(TenantOwned):
+    """What a tenant used on one day (UTC). Written by `pipeline/counters.py`, in bulk; kept as long as the tenant."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    """Without a constraint: one wrong key must not keep the counts of all others from being written."""
+    day = models.DateField()
+    events = models.BigIntegerField(default=0)
+    attempts = models.BigIntegerField(default=0)
+    succeeded = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            # A tenant's months, and where the counts of a day are added.
+            models.UniqueConstraint(fields=["tenant", "day"], name="usage_once_a_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.day}"
 
 
 class MetricSample(models.Model):

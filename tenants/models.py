@@ -194,6 +194,7 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
+        verbose_name_plural = _("API keys")
         indexes = [
             # The list of a tenant's keys, newest first.
             models.Index(fields=["tenant", "-id"], name="api_key_by_tenant"),
@@ -248,6 +249,7 @@ class AuditEntry(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
+        verbose_name_plural = _("audit entries")
         indexes = [
             # The audit page of a tenant, newest first.
             models.Index(fields=["tenant", "-id"], name="audit_by_tenant"),

@@ -32,6 +32,7 @@ class OperatorSite(admin.AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         # They register with this site while they are loaded.
         from deliveries.admin import actions  # noqa: PLC0415
+        from deliveries.admin.usage import of_tenant  # noqa: PLC0415
         from tenants.admin import support  # noqa: PLC0415
         from webhooks_platform import operator_pages as pages  # noqa: PLC0415
 
@@ -42,6 +43,9 @@ class OperatorSite(admin.AdminSite):
             path("sending/", view(pages.sending), name="sending"),
             path("support/<uuid:object_id>/", view(support.begin), name="support"),
             path("support/<uuid:object_id>/end/", view(support.end), name="support-end"),
+            path("usage/<uuid:object_id>/", view(of_tenant), name="tenant-usage"),
+            path("usage/", view(pages.usage_list), name="usage"),
+            path("usage.csv", view(pages.usage_csv), name="usage-csv"),
             path("act/", view(actions.act_on_chosen), name="act-on-chosen"),
             path("act/<slug:action>/", view(actions.act), name="act"),
             *super().get_urls(),

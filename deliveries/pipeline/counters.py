@@ -1,4 +1,5 @@
-"""Counts of what this process did, for `/metrics`: gathered in memory, added to one small table every few seconds.
+"""Counts of what this process did, for `/metrics` and for each tenant's usage: gathered in memory, added to two small
+tables every few seconds.
 
 Called by the steps of the pipeline, once for a batch or a request, never for a single delivery. All processes on all
 machines add to the same rows, so whoever is scraped knows the sum. A process that is killed takes its last few seconds
@@ -11,6 +12,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping
+from uuid import UUID
 
 import psycopg
 
@@ -56,11 +58,33 @@ ON CONFLICT (key) DO UPDATE SET value = total.value + EXCLUDED.value
 """
 
 
+MOST_TENANTS = 100_000
+"""Tenants and kinds in memory; beyond it usage is not counted, until the database is back."""
+
+USED = ("events", "attempts", "succeeded", "failed")
+"""What is counted for each tenant and day: events taken, requests made, deliveries by how they ended."""
+
+Usage = Mapping[tuple[bytes, str], int]
+"""By tenant and one of USED."""
+
+ADD_USAGE = """
+INSERT INTO deliveries_usage AS total (tenant_id, day, events, attempts, succeeded, failed)
+SELECT tenant_id, (now() AT TIME ZONE 'UTC')::date, events, attempts, succeeded, failed
+FROM unnest(%s::uuid[], %s::int8[], %s::int8[], %s::int8[], %s::int8[])
+     AS u(tenant_id, events, attempts, succeeded, failed)
+ORDER BY tenant_id
+ON CONFLICT (tenant_id, day) DO UPDATE
+SET events = total.events + EXCLUDED.events, attempts = total.attempts + EXCLUDED.attempts,
+    succeeded = total.succeeded + EXCLUDED.succeeded, failed = total.failed + EXCLUDED.failed
+"""
+
+
 class _Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._waiting: dict[str, float] = {}
+        self._used: dict[tuple[bytes, str], int] = {}
         self._thread: threading.Thread | None = None
         self._connection: psycopg.Connection[Row] | None = None
 
@@ -69,28 +93,44 @@ class _Counters:
             for key, value in counts.items():
                 if key in self._waiting or len(self._waiting) < MOST_KEYS:
                     self._waiting[key] = self._waiting.get(key, 0) + value
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
-                self._thread.start()
+            self._start()
+
+    def add_usage(self, usage: Usage) -> None:
+        with self._lock:
+            for key, count in usage.items():
+                if key in self._used or len(self._used) < MOST_TENANTS:
+                    self._used[key] = self._used.get(key, 0) + count
+            self._start()
+
+    def _start(self) -> None:
+        """Inside the lock."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
+            self._thread.start()
 
     def write(self) -> bool:
         """Add what was gathered to the table. If that fails, it is kept for the next time."""
         with self._writing:
             with self._lock:
                 taken, self._waiting = self._waiting, {}
-            if not taken:
+                used, self._used = self._used, {}
+            if not taken and not used:
                 return False
             try:
                 if self._connection is None:
                     self._connection = connect(
                         application_name="webhooks-counters", statement_timeout_seconds=3
                     )
-                self._connection.execute(ADD, [list(taken), [float(value) for value in taken.values()]])
+                with self._connection.transaction():
+                    self._connection.execute(ADD, [list(taken), [float(value) for value in taken.values()]])
+                    if used:
+                        self._connection.execute(ADD_USAGE, _columns(used))
             except psycopg.Error as error:
                 level = logging.DEBUG if isinstance(error, psycopg.OperationalError) else logging.WARNING
                 logger.log(level, "counts not written yet", extra={"error": type(error).__name__})
                 self._close()
                 self.add_all(taken)
+                self.add_usage(used)
             return True
 
     def _close(self) -> None:
@@ -109,6 +149,12 @@ class _Counters:
             if idle == IDLE_WRITES:
                 with self._writing:
                     self._close()
+
+
+def _columns(used: Usage) -> list[list[UUID] | list[int]]:
+    tenants = sorted({tenant_id for tenant_id, _ in used})
+    counts = [[used.get((tenant_id, kind), 0) for tenant_id in tenants] for kind in USED]
+    return [[UUID(bytes=tenant_id) for tenant_id in tenants], *counts]
 
 
 _counters = _Counters()
@@ -134,6 +180,11 @@ def add(key: str, count: float = 1) -> None:
 
 def add_all(counts: Mapping[str, float]) -> None:
     _counters.add_all(counts)
+
+
+def add_usage(usage: Usage) -> None:
+    """Of tenants, once for a batch or a group."""
+    _counters.add_usage(usage)
 
 
 def observe(name: str, values: list[float], *, per_second: float = 1.0) -> None:

@@ -125,11 +125,15 @@ def _unavailable(events: Sequence[NewEvent]) -> DatabaseUnavailable:
 
 
 def _count(events: Sequence[NewEvent], results: Sequence[Result]) -> None:
-    """For `/metrics`: once for the whole group."""
+    """For `/metrics` and the tenants' usage: once for the whole group."""
     counts: dict[str, float] = {}
+    usage: dict[tuple[bytes, str], int] = {}
     for event, result in zip(events, results, strict=True):
         if isinstance(result, Accepted):
             key = "publishes:replayed" if result.is_replayed else "publishes:accepted"
+            if not result.is_replayed:
+                mine = (event.tenant_id, "events")
+                usage[mine] = usage.get(mine, 0) + 1
             if made := len(result.delivery_ids):
                 trigger = (
                     "deliveries_made:automatic" if event.only_endpoint is None else "deliveries_made:test"
@@ -139,6 +143,7 @@ def _count(events: Sequence[NewEvent], results: Sequence[Result]) -> None:
             key = f"publishes:{result.reason.value}"
         counts[key] = counts.get(key, 0) + 1
     counters.add_all(counts)
+    counters.add_usage(usage)
 
 
 _group_commit = GroupCommit(_run)

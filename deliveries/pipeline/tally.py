@@ -17,6 +17,11 @@ def tally(results: Sequence[Result], *, clock_offset: float, seconds: float) -> 
     }
     for is_success, count in Counter([r.is_success for r in results if r.is_ended]).items():
         counts["deliveries_ended:succeeded" if is_success else "deliveries_ended:failed"] = count
+    usage = {(tenant, "attempts"): count for tenant, count in Counter([r.tenant_id for r in results]).items()}
+    ended = Counter([(r.tenant_id, r.is_success) for r in results if r.is_ended])
+    for (tenant, is_success), count in ended.items():
+        usage[tenant, "succeeded" if is_success else "failed"] = count
+    counters.add_usage(usage)
     waits = [
         r.started_at - r.first_due.timestamp() + clock_offset for r in results if r.first_due is not None
     ]

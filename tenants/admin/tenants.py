@@ -95,7 +95,8 @@ class TenantAdmin(OperatorAdmin):
                     (_("Portal links"), "tenants_portallink", {}),
                     (_("Audit log"), "tenants_auditentry", {}),
                 )
-            ],
+            ]
+            + [Link(_("Usage"), f"{reverse('admin:tenant-usage', args=[row.id])}")],
             actions=self._actions(row),
             tables=[_lately(row)],
         )

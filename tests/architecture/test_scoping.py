@@ -78,6 +78,7 @@ UNSCOPED = {
     ("deliveries/services/overview.py", "lanes_of"): "a dispatcher has lanes of all tenants",
     ("tenants/services/support.py", "end"): "the session's id is all that the banner's button knows",
     ("tenants/services/support.py", "session_in"): "the browser's session knows the ids alone",
+    ("deliveries/services/usage.py", "month_of"): "operators look at many tenants at once",
     ("tenants/services/finding.py", "memberships_of_people"): "operators look for a person across tenants",
     ("deliveries/services/sources.py", "end_inspectors"): "a sweep over all tenants",
     ("deliveries/services/receiving.py", "_settings"): "the URL's token is all that is known",
