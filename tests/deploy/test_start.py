@@ -57,7 +57,7 @@ def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) 
 def wait_for_workers(number: int) -> None:
     """Until so many answer. Beat, which is ready before them, answers nobody."""
     deadline = time.monotonic() + SECONDS
-    while len(app.control.ping(timeout=1)) < number and time.monotonic() < deadline:
+    while len(app.control.ping(timeout=1) or []) < number and time.monotonic() < deadline:
         pass
 
 
