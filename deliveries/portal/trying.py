@@ -42,7 +42,19 @@ class TestForm(forms.Form):
         super().__init__(*args, **options)
         names = [(each.name, each.name) for each in types]
         self.fields["event_type"] = forms.ChoiceField(
-            label=gettext_lazy("Event type"), choices=[(TEST_TYPE, TEST_TYPE), *names]
+            label=gettext_lazy("Event type"),
+            choices=[(TEST_TYPE, TEST_TYPE), *names],
+            help_text=gettext_lazy("With its example to begin from, if it has one."),
+            # Another type brings its example.
+            widget=forms.Select(
+                attrs={
+                    "hx-get": "",
+                    "hx-trigger": "change",
+                    "hx-target": "#id_payload",
+                    "hx-select": "#id_payload",
+                    "hx-swap": "outerHTML",
+                }
+            ),
         )
 
     def clean_payload(self) -> bytes | None:

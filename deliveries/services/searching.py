@@ -16,10 +16,10 @@ from django.db.models import Func, IntegerField
 from deliveries.services.listing import Kind, ListFilter
 from tenants.models import Tenant
 
-MOST_ROWS: Final = 2_000
-"""Rows whose payloads one page looks into: some ten milliseconds."""
+MOST_ROWS: Final = 1_000
+"""Rows whose payloads one page looks into: some ten milliseconds, also when payloads are of several kilobytes."""
 
-MOST_BYTES: Final = 8 * 1024 * 1024
+MOST_BYTES: Final = 4 * 1024 * 1024
 """Of payloads, the same. At least one is looked into, whatever its size."""
 
 
