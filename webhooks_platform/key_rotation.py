@@ -75,7 +75,8 @@ def _read(sealed: Sealed, after: UUID | None) -> list[tuple[Any, ...]]:
             f"SELECT {columns} FROM {sealed.table} WHERE {where} ORDER BY {sealed.key} LIMIT {BATCH}",  # noqa: S608
             [] if after is None else [after],
         )
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def _one(sealed: Sealed, key: UUID, token: bytes, ids: list[UUID], done: Rotated, *, dry_run: bool) -> None:

@@ -92,7 +92,7 @@ def test_every_column_of_tokens_is_known() -> None:
         f"{model._meta.db_table}.{field.column}"
         for model in apps.get_models()
         for field in model._meta.fields
-        if isinstance(field, models.BinaryField) and field.column.endswith("encrypted")
+        if isinstance(field, models.BinaryField) and str(field.column).endswith("encrypted")
     }
 
     assert columns == {f"{each.table}.{each.column}" for each in SEALED}
