@@ -121,6 +121,8 @@ class Endpoint(TenantOwned):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
+    restorable_until = models.DateTimeField(null=True, editable=False)
+    """Deleted in the portal, and until then with all that it needs to come back."""
     missed_since = models.DateTimeField(null=True, editable=False)
     """From when on it got nothing because it was disabled, until somebody sends it that."""
 
@@ -148,6 +150,12 @@ class Endpoint(TenantOwned):
                 F("id"),
                 condition=Q(deleted_at__isnull=True),
                 name="endpoint_by_host",
+            ),
+            # Those deleted lately whose secrets are to go.
+            Index(
+                fields=["restorable_until"],
+                condition=Q(restorable_until__isnull=False),
+                name="endpoint_restorable",
             ),
         ]
 
@@ -657,6 +665,7 @@ class Job(TenantOwned):
 
     class Only(models.TextChoices):
         MISSING = "missing", _("what it never got")
+        MISSED = "missed", _("what it never got, and what failed or was cancelled by disabling")
         FAILED = "failed", _("what failed")
         ALL = "all", _("everything")
 

@@ -29,7 +29,7 @@ from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.pipeline.transport import Transport, open_transport
 from deliveries.services import polling, receiving, sources
-from deliveries.services.endpoints import disable_gone
+from deliveries.services.endpoints import disable_gone, forget_deleted
 
 __all__ = [
     "correct_backlog",
@@ -156,8 +156,9 @@ def sweep() -> None:
 
 @shared_task(name="deliveries.repair", ignore_result=True, expires=30)
 def repair() -> None:
-    """Each 30 s: wake lanes whose wake was lost."""
+    """Each 30 s: wake lanes whose wake was lost, and forget the secrets of what was deleted."""
     sweeps.repair(now=datetime.now(UTC))
+    forget_deleted()
 
 
 @shared_task(name="deliveries.make_partitions", ignore_result=True)

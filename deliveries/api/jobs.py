@@ -98,6 +98,7 @@ class ReplayIn(RecoverIn):
         required=True,
         help_text=(
             "`missing`: matches as the endpoint is now and has no delivery to it, also from before it existed. "
+            "`missed`: the same, and what failed or was cancelled by disabling. "
             "`failed`: failed, or was cancelled by disabling, and did not come through since. "
             "`all`: everything that matches as the endpoint is now."
         ),

@@ -1,24 +1,27 @@
-"""Endpoints in the portal: listed, made, shown, changed, stopped and ended; their secret on request."""
+"""Endpoints in the portal: listed, made, shown and changed. How they are stopped and ended stands in `stopping.py`."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect, render, resolve_url
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deliveries.models import Endpoint
+from deliveries.pipeline.retry import DEFAULT_SCHEDULE
+from deliveries.portal.attention import concern_of
+from deliveries.portal.charts import retry_line
 from deliveries.portal.endpoint_forms import EndpointForm, groups_of
-from deliveries.services import deliveries, endpoints, secrets
+from deliveries.services import deliveries, endpoints
 from deliveries.services.condition import conditions_of
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
 from tenants import ids
-from tenants.portal.entry import PortalRequest, Role, changes, portal_page
+from tenants.portal.entry import PortalRequest, Role, portal_page
 from tenants.portal.lists import page_of
 from tenants.validation import InvalidContent
 
@@ -30,10 +33,13 @@ RECENT = 10
 def listing(request: PortalRequest) -> HttpResponse:
     page = page_of(request, endpoints.endpoints_of(request.tenant))
     health = conditions_of(
-        tenant=request.tenant, endpoint_ids=(row.id for row in page.rows), now=datetime.now(UTC)
+        tenant=request.tenant, endpoint_ids=(row.id for row in page.rows), now=timezone.now()
     )
     rows = [{"endpoint": row, "health": health.get(row.id)} for row in page.rows]
-    return render(request, "portal/endpoints/list.html", {"page": page, "rows": rows})
+    reference = request.GET.get("deleted", "")
+    deleted = endpoints.restorable(tenant=request.tenant, reference=reference) if reference else None
+    context = {"page": page, "rows": rows, "deleted": deleted}
+    return render(request, "portal/endpoints/list.html", context)
 
 
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
@@ -46,8 +52,12 @@ def create(request: PortalRequest) -> HttpResponse:
         except REFUSALS as error:
             show_refusal(form, error)
         else:
-            messages.success(request, _("Endpoint added. Send it a test event to see that it works."))
-            return to_endpoint(request, made)
+            path = resolve_url(
+                "portal-endpoint-secret",
+                tenant=request.tenant.slug,
+                endpoint=ids.to_text(ids.ENDPOINT, made.id),
+            )
+            return redirect(f"{path}?new")
     status = 422 if form.is_bound else 200
     return render(request, "portal/endpoints/form.html", {"form": form}, status=status)
 
@@ -74,41 +84,22 @@ def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
 
 @portal_page()
 def detail(request: PortalRequest, endpoint: str) -> HttpResponse:
-    return endpoint_page(request, found(request, endpoint))
-
-
-@changes()
-def enable(request: PortalRequest, endpoint: str) -> HttpResponse:
     row = found(request, endpoint)
-    endpoints.enable_endpoint(actor=request.actor, endpoint=row)
-    messages.success(request, _("Enabled. Events published from now on are sent to it."))
-    return to_endpoint(request, row)
-
-
-@changes()
-def disable(request: PortalRequest, endpoint: str) -> HttpResponse:
-    row = found(request, endpoint)
-    endpoints.disable_endpoint(actor=request.actor, endpoint=row)
-    messages.success(request, _("Disabled. Nothing is sent to it until you enable it again."))
-    return to_endpoint(request, row)
-
-
-@changes()
-def delete(request: PortalRequest, endpoint: str) -> HttpResponse:
-    row = found(request, endpoint)
-    endpoints.delete_endpoint(actor=request.actor, endpoint=row)
-    messages.success(request, _("Endpoint deleted. What was sent to it stays in the history."))
-    return redirect("portal-endpoints", tenant=request.tenant.slug)
-
-
-@changes()
-def secret(request: PortalRequest, endpoint: str) -> HttpResponse:
-    """Shown once it is asked for, by POST: each reading is in the audit log."""
-    row = found(request, endpoint)
-    shown = secrets.read_secret(actor=request.actor, endpoint=row)
-    if request.htmx:
-        return render(request, "portal/endpoints/_secret.html", {"endpoint": row, "shown": shown})
-    return endpoint_page(request, row, shown=shown)
+    now = timezone.now()
+    recent: QuerySet[Any] = deliveries.find_deliveries(request.tenant, endpoint_id=row.id)
+    condition = conditions_of(tenant=request.tenant, endpoint_ids=[row.id], now=now).get(row.id)
+    waits = DEFAULT_SCHEDULE if row.retry_schedule is None else row.retry_schedule
+    context = {
+        "endpoint": row,
+        "subscriptions": list(row.subscriptions.all()),
+        "recent": list(recent.order_by("-id")[:RECENT]),
+        "health": condition,
+        "concern": None if condition is None else concern_of(row, condition, now=now),
+        "is_missing_something": row.missed_since is not None and row.status == Endpoint.Status.ENABLED,
+        "attempts": retry_line(waits),
+        "is_default_schedule": row.retry_schedule is None,
+    }
+    return render(request, "portal/endpoints/detail.html", context)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -129,19 +120,6 @@ def to_endpoint(request: PortalRequest, row: Endpoint) -> HttpResponse:
     return redirect("portal-endpoint", tenant=request.tenant.slug, endpoint=endpoint_id)
 
 
-def endpoint_page(
-    request: PortalRequest, row: Endpoint, *, shown: secrets.Shown | None = None
-) -> HttpResponse:
-    recent: QuerySet[Any] = deliveries.find_deliveries(request.tenant, endpoint_id=row.id)
-    context = {
-        "endpoint": row,
-        "subscriptions": list(row.subscriptions.all()),
-        "recent": list(recent.order_by("-id")[:RECENT]),
-        "shown": shown,
-    }
-    return render(request, "portal/endpoints/detail.html", context)
-
-
 def is_other(row: Endpoint, name: str, value: Any) -> bool:
     """Whether the form changes it. What it leaves is not sent, so that it does not undo somebody else's change."""
     if name == "headers":
@@ -158,12 +136,7 @@ def show_refusal(form: EndpointForm, error: Exception) -> None:
         case UidTaken():
             form.add_error("uid", _("Another endpoint has this id."))
         case EndpointLimitReached():
-            text = ngettext(
-                "There is room for %(limit)d endpoint. Delete one that is not needed, or ask for more.",
-                "There is room for %(limit)d endpoints. Delete one that is not needed, or ask for more.",
-                error.limit,
-            )
-            form.add_error(None, text % {"limit": error.limit})
+            form.add_error(None, too_many_endpoints(error))
         case SubscriptionLimitReached():
             text = ngettext(
                 "An endpoint may have %(limit)d pattern. A wildcard such as order.* counts as one.",
@@ -176,3 +149,12 @@ def show_refusal(form: EndpointForm, error: Exception) -> None:
                 "signature_scheme",
                 _("Too many secrets are live. Wait until the overlap of an earlier change ends."),
             )
+
+
+def too_many_endpoints(error: EndpointLimitReached) -> str:
+    text = ngettext(
+        "There is room for %(limit)d endpoint. Delete one that is not needed, or ask for more.",
+        "There is room for %(limit)d endpoints. Delete one that is not needed, or ask for more.",
+        error.limit,
+    )
+    return text % {"limit": error.limit}

@@ -48,6 +48,7 @@ class AgainForm(PeriodForm):
     only = forms.ChoiceField(
         label=gettext_lazy("What"),
         choices=[
+            ("missed", gettext_lazy("What it missed: never sent, failed, or cancelled by disabling")),
             (
                 "failed",
                 gettext_lazy("What failed, or was cancelled by disabling, and did not come through since"),

@@ -2,17 +2,58 @@
 
 from django.urls import path
 
-from deliveries.portal import deliveries, endpoints, events, history, jobs, live, overview, trying
+from deliveries.portal import (
+    deliveries,
+    endpoint_secrets,
+    endpoints,
+    events,
+    history,
+    jobs,
+    live,
+    overview,
+    stopping,
+    subscriptions,
+    trying,
+)
 
 urlpatterns = [
     path("<str:tenant>/", overview.overview, name="portal-overview"),
     path("<str:tenant>/endpoints", endpoints.listing, name="portal-endpoints"),
     path("<str:tenant>/endpoints/new", endpoints.create, name="portal-endpoint-new"),
     path("<str:tenant>/endpoints/<str:endpoint>/edit", endpoints.edit, name="portal-endpoint-edit"),
-    path("<str:tenant>/endpoints/<str:endpoint>/enable", endpoints.enable, name="portal-endpoint-enable"),
-    path("<str:tenant>/endpoints/<str:endpoint>/disable", endpoints.disable, name="portal-endpoint-disable"),
-    path("<str:tenant>/endpoints/<str:endpoint>/delete", endpoints.delete, name="portal-endpoint-delete"),
-    path("<str:tenant>/endpoints/<str:endpoint>/secret", endpoints.secret, name="portal-endpoint-secret"),
+    path("<str:tenant>/endpoints/<str:endpoint>/enable", stopping.enable, name="portal-endpoint-enable"),
+    path("<str:tenant>/endpoints/<str:endpoint>/disable", stopping.disable, name="portal-endpoint-disable"),
+    path("<str:tenant>/endpoints/<str:endpoint>/delete", stopping.delete, name="portal-endpoint-delete"),
+    path("<str:tenant>/endpoints/<str:endpoint>/restore", stopping.restore, name="portal-endpoint-restore"),
+    path("<str:tenant>/endpoints/<str:endpoint>/missed", stopping.send_missed, name="portal-endpoint-missed"),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/secret", endpoint_secrets.secret, name="portal-endpoint-secret"
+    ),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/secret/rotate",
+        endpoint_secrets.rotate,
+        name="portal-endpoint-rotate",
+    ),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/subscriptions/new",
+        subscriptions.create,
+        name="portal-subscription-new",
+    ),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/subscriptions/try",
+        subscriptions.try_out,
+        name="portal-subscription-try",
+    ),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/subscriptions/<str:subscription>",
+        subscriptions.edit,
+        name="portal-subscription",
+    ),
+    path(
+        "<str:tenant>/endpoints/<str:endpoint>/subscriptions/<str:subscription>/delete",
+        subscriptions.delete,
+        name="portal-subscription-delete",
+    ),
     path("<str:tenant>/endpoints/<str:endpoint>/test", trying.send_test, name="portal-endpoint-test"),
     path("<str:tenant>/endpoints/<str:endpoint>/again", jobs.again, name="portal-endpoint-again"),
     path("<str:tenant>/endpoints/<str:endpoint>", endpoints.detail, name="portal-endpoint"),

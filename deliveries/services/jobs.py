@@ -577,9 +577,14 @@ WHERE e.tenant_id = %(tenant)s AND e.id > %(cursor)s AND e.id <= %(last)s
 ORDER BY e.id LIMIT %(look)s
 """
 
-# Of these events: those that have a delivery to the endpoint, and those that were tests, of whatever endpoint.
+# Of these events: those that have a delivery to the endpoint, and those that were tests, of whatever endpoint. For what
+# was missed, a delivery that failed or was cancelled by stopping the endpoint is none.
 HANDLED = """
-SELECT d.event_id, bool_or(d.endpoint_id = %(endpoint)s), bool_or(d.trigger = 'test')
+SELECT d.event_id,
+       bool_or(d.endpoint_id = %(endpoint)s
+               AND (%(only)s <> 'missed' OR d.status IN ('pending', 'succeeded')
+                    OR d.cancel_reason NOT IN ('endpoint_disabled', 'endpoint_deleted'))),
+       bool_or(d.trigger = 'test')
 FROM deliveries_delivery d
 WHERE d.event_id = ANY(%(events)s) AND d.tenant_id = %(tenant)s AND d.id >= %(first)s
   AND (d.endpoint_id = %(endpoint)s OR d.trigger = 'test')
@@ -597,6 +602,7 @@ def _matching(job: Job, settings: TenantSettings, cursor: UUID, *, most: int, lo
         "cursor": cursor,
         "last": last_key(job.until),
         "look": look,
+        "only": job.only,
     }
     with connection.cursor() as database:
         database.execute(EVENTS, parameters)
@@ -619,7 +625,7 @@ def _matching(job: Job, settings: TenantSettings, cursor: UUID, *, most: int, lo
                 parameters | {"events": list(candidates), "first": min(candidates)},
             )
             for event_id, has_delivery, is_test in database.fetchall():
-                if is_test or (has_delivery and job.only == Job.Only.MISSING):
+                if is_test or (has_delivery and job.only != Job.Only.ALL):
                     del candidates[event_id]
     if _needs_data(settings):
         candidates = _events(job.tenant_id, list(candidates), with_data=list(candidates))

@@ -5,7 +5,7 @@ All live ones sign. The current one has no end; those before it end when their o
 
 import hmac
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
@@ -80,6 +80,12 @@ def is_current(endpoint: Endpoint, *, secret: bytes) -> bool:
     return current.scheme == Endpoint.SignatureScheme.HMAC_SHA256 and hmac.compare_digest(
         _opened(current), secret
     )
+
+
+def ending(*, endpoint: Endpoint, now: datetime) -> list[EndpointSecret]:
+    """Those before the current one that still sign, the last to end first. Their values stay closed."""
+    rows: QuerySet[EndpointSecret] = EndpointSecret.objects.for_tenant(endpoint.tenant_id)
+    return list(rows.filter(endpoint=endpoint, expires_at__gt=now).order_by("-expires_at", "-id"))
 
 
 # --- making and rotating ----------------------------------------------------------------------------------------------

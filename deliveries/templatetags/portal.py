@@ -3,7 +3,8 @@
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Final
 from uuid import UUID
 
 from django import template
@@ -11,6 +12,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from deliveries import validation
 from deliveries.portal.charts import Bar, Ticks, strip
@@ -107,3 +109,22 @@ def bucket_title(bar: Bar, is_daily: bool) -> str:
 @register.simple_tag
 def strip_of(health: Condition | None) -> list[Ticks]:
     return strip(health.latest) if health is not None else []
+
+
+@register.filter
+def duration(seconds: int) -> str:
+    """In words, its two largest units: `5 minutes`, `1 day, 2 hours`."""
+    parts = []
+    for unit, text in _UNITS:
+        number, seconds = divmod(seconds, unit)
+        if number:
+            parts.append(text(number) % {"number": number})
+    return ", ".join(parts[:2]) or _("no time")
+
+
+_UNITS: Final = (
+    (86_400, partial(ngettext, "%(number)d day", "%(number)d days")),
+    (3_600, partial(ngettext, "%(number)d hour", "%(number)d hours")),
+    (60, partial(ngettext, "%(number)d minute", "%(number)d minutes")),
+    (1, partial(ngettext, "%(number)d second", "%(number)d seconds")),
+)

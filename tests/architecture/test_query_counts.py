@@ -133,6 +133,7 @@ def rows(count: int) -> Rows:
             ),
             "event": ids.to_text("evt", delivery.event_id),
             "delivery": ids.to_text("dlv", delivery.id),
+            "subscription": ids.to_text("sub", endpoints[0].subscriptions.all()[0].id),
         },
     )
 

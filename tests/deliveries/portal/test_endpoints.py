@@ -1,10 +1,13 @@
-"""Endpoints in the portal: the same services as the API's, forms that keep what was typed, secrets on request."""
+"""Endpoints in the portal: the same services as the API's, and forms that keep what was typed."""
 
+import re
 from typing import Any
 
 import pytest
 
-from deliveries.models import Endpoint
+from deliveries.models import Delivery, Endpoint
+from deliveries.pipeline import ingest
+from deliveries.pipeline.ingest import NewEvent
 from deliveries.services.endpoints import all_headers, create_endpoint, delete_endpoint, patterns_of
 from tenants import ids
 from tenants.models import EventType, Tenant
@@ -89,7 +92,7 @@ def test_one_form_makes_an_endpoint() -> None:
     (made,) = endpoints_of(tenant)
     assert (response.status_code, response["Location"]) == (
         302,
-        f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', made.id)}",
+        f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', made.id)}/secret?new",
     )
     assert (made.url, made.description, made.uid) == (FORM["url"], "Orders", "shop-17")
     assert patterns_of(made) == ["invoice.paid", "order.*", "endpoint.disabled"]
@@ -97,7 +100,7 @@ def test_one_form_makes_an_endpoint() -> None:
     assert made.sensitive_headers == ["Authorization"]
     assert (made.channels, made.retry_schedule, made.rate_limit) == (["shop-1", "shop-2"], [5, 300], 2.5)
     assert actions_of(tenant)[-1] == "endpoint.created"
-    assert "Endpoint added." in text_of(client.get(response["Location"]))
+    assert "Endpoint added" in text_of(client.get(response["Location"]))
 
 
 def test_a_refused_form_keeps_what_was_typed_and_says_what_is_wrong_beside_the_field() -> None:
@@ -184,7 +187,8 @@ def test_disable_enable_and_delete() -> None:
     for verb, status in (("disable", "disabled"), ("enable", "enabled")):
         assert client.post(f"{path}/{verb}")["Location"] == path
         assert endpoints_of(tenant)[0].status == status
-    assert client.post(f"{path}/delete")["Location"] == f"/portal/{tenant.slug}/endpoints"
+    deleted = f"/portal/{tenant.slug}/endpoints?deleted={path.rpartition('/')[2]}"
+    assert client.post(f"{path}/delete")["Location"] == deleted
 
     assert endpoints_of(tenant) == []
     assert actions_of(tenant)[-3:] == ["endpoint.disabled", "endpoint.enabled", "endpoint.deleted"]
@@ -202,33 +206,7 @@ def test_a_page_of_something_deleted_meanwhile_explains_itself() -> None:
     assert all("This is not here any more" in text_of(answer) for answer in answers)
 
 
-# --- the secret -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
-def test_the_secret_is_shown_on_request_and_each_reading_is_audited(headers: dict[str, str]) -> None:
-    tenant = make_tenant()
-    _, path = make_endpoint(tenant)
-    client = browser(tenant)
-    before = client.get(path)
-
-    shown = client.post(f"{path}/secret", headers=headers)
-
-    assert b"whsec_" not in before.content
-    assert shown.content.count(b"whsec_") == 3
-    assert "no-store" in shown["Cache-Control"]
-    assert (b"<html" in shown.content) == (not headers)
-    assert actions_of(tenant)[-1] == "secret.read"
-
-
-def test_of_ed25519_the_public_key_is_shown() -> None:
-    tenant = make_tenant()
-    _, path = make_endpoint(tenant, signature_scheme="ed25519")
-
-    shown = browser(tenant).post(f"{path}/secret")
-
-    assert b"whpk_" in shown.content
-    assert b"whsec_" not in shown.content
+# --- a viewer ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_viewer_sees_no_secret_no_button_and_no_credentials_of_the_url() -> None:
@@ -243,7 +221,41 @@ def test_a_viewer_sees_no_secret_no_button_and_no_credentials_of_the_url() -> No
     assert page.status_code == 200
     assert b"s3cret" not in page.content
     assert b"s3cret" not in client.get(f"/portal/{tenant.slug}/endpoints").content
-    # Signing out is the only form.
-    assert page.content.count(b"<form") == 1
+    # Signing out and the language are the only forms.
+    actions = re.findall(r'<form[^>]*action="([^"]*)"', page.content.decode())
+    assert [action for action in actions if f"/{tenant.slug}/" in action] == []
+    assert client.get(f"{path}/secret").status_code == 403
     assert client.post(f"{path}/secret").status_code == 403
     assert "secret.read" not in actions_of(tenant)
+
+
+# --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+def test_the_retry_schedule_in_words() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant, retry_schedule=[30, 3_600])
+    _, once = make_endpoint(tenant, retry_schedule=[])
+    client = browser(tenant)
+
+    page, other = text_of(client.get(path)), text_of(client.get(once))
+
+    assert "at once after 30 seconds after 1 hour, 30 seconds Each wait is lengthened" in page
+    assert "One attempt, no retries." in other
+
+
+def test_the_list_shows_the_latest_deliveries_of_each() -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="a.b")
+    make_endpoint(tenant)
+    make_endpoint(tenant, event_types=[])
+    ingest.publish([NewEvent(tenant.id.bytes, "a.b", b"{}") for _ in range(3)])
+    rows = Delivery.objects.for_tenant(tenant)
+    rows.update(status="succeeded", next_attempt_at=None, attempt_count=1, last_outcome="succeeded")
+    rows.filter(id=rows.latest("id").id).update(status="failed", last_outcome="timeout")
+
+    page = browser(tenant).get(f"/portal/{tenant.slug}/endpoints")
+
+    assert "1 of the latest 3 failed" in text_of(page)
+    assert "nothing sent lately" in text_of(page)
+    assert b'<path class="failed" d="M158 24v-24" />' in page.content

@@ -31,6 +31,9 @@ PAGES = [
     "endpoints/new",
     "endpoints/{endpoint}",
     "endpoints/{endpoint}/edit",
+    "endpoints/{endpoint}/secret",
+    "endpoints/{endpoint}/subscriptions/new",
+    "endpoints/{endpoint}/subscriptions/{subscription}",
     "endpoints/{endpoint}/test",
     "events",
     "events/{event}",
@@ -147,6 +150,7 @@ def test_hostile_names_are_text() -> None:
         "endpoint": ids.to_text("ep", endpoint.id),
         "event": ids.to_text("evt", delivery.event_id),
         "delivery": ids.to_text("dlv", delivery.id),
+        "subscription": ids.to_text("sub", endpoint.subscriptions.all()[0].id),
     }
     client = browser(tenant, "admin")
 
