@@ -78,7 +78,13 @@ def gather(*, now: datetime) -> int:
     """Make notices of what was announced, of tenants whose last one is a period old. Returns how many."""
     made = 0
     waiting = Announcement.unscoped.filter(notified_at__isnull=True)
-    for tenant in Tenant.objects.filter(id__in=waiting.values("tenant_id").distinct()).order_by("id"):
+    told_lately = Notice.objects.filter(tenant__isnull=False, created_at__gt=now - PERIOD)
+    tenants = (
+        Tenant.objects.filter(id__in=waiting.values("tenant_id"))
+        .exclude(id__in=told_lately.values("tenant_id"))
+        .order_by("id")
+    )
+    for tenant in tenants:
         with transaction.atomic():
             if _is_alone() and not _was_told(now, tenant=tenant):
                 made += _gather_for(tenant, now)

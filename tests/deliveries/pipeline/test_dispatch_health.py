@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from deliveries.models import Announcement, Endpoint, EndpointSecret, Lane
 from deliveries.pipeline import ingest
 from deliveries.pipeline.health import Rules
-from deliveries.pipeline.wake import wake
+from deliveries.pipeline.wake import request_manual_attempt, wake
 from deliveries.services import endpoints, health
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
@@ -362,10 +363,10 @@ def test_a_dead_endpoint_among_a_thousand_is_asked_as_often_as_the_breaker_lets_
         publish_to(dead, 500)
         until(lambda: lane_of(dead).hold_reason == "circuit")
         before, began = len(webhooks.to("/dead")), time.monotonic()
-        for _ in range(3):
+        for _ in range(2):
             publish(tenant)
             time.sleep(0.9)
-        webhooks.wait_for(3000, "/fine")
+        webhooks.wait_for(2000, "/fine")
         time.sleep(max(0.0, began + 3.6 - time.monotonic()))
         asked = len(webhooks.to("/dead")) - before
         seconds = time.monotonic() - began
@@ -374,12 +375,44 @@ def test_a_dead_endpoint_among_a_thousand_is_asked_as_often_as_the_breaker_lets_
 
     # After 1, 2, 4, 8 and 15 minutes, then each 15.
     assert 4 <= asked <= 5 + seconds / 0.9
-    assert len(webhooks.to("/fine")) == 3000
+    assert len(webhooks.to("/fine")) == 2000
     statuses = Counter(row.status for row in deliveries_of(tenant) if row.endpoint_id != dead.id)
-    assert statuses == {"succeeded": 3000}
+    assert statuses == {"succeeded": 2000}
 
 
 def publish_to(endpoint: Endpoint, count: int) -> None:
     """To this one alone."""
     events = [new_event(endpoint.tenant, only_endpoint=endpoint.id.bytes) for _ in range(count)]
     accepted(ingest.publish(events))
+
+
+def test_an_attempt_by_hand_ends_the_wait_of_its_circuit() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        open_circuit(endpoint)
+        event = publish(tenant)
+        run_until_dry()
+        before = len(webhooks.requests)
+        with transaction.atomic():
+            request_manual_attempt([delivery_of(event)], now=timezone.now())
+        run_until_dry()
+
+    assert before == 0
+    assert len(webhooks.requests) == 1
+    assert delivery_of(event).status == "succeeded"
+    assert lane_of(endpoint).circuit_opened_at is None
+
+
+@pytest.mark.parametrize("stop", [endpoints.disable_endpoint, endpoints.delete_endpoint])
+def test_what_waits_behind_an_open_circuit_ends_with_the_endpoint(stop: Any) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        open_circuit(endpoint)
+        ingest.publish([new_event(tenant) for _ in range(3)])
+        stop(actor=PLATFORM, endpoint=endpoint)
+        run_until_dry()
+
+    assert webhooks.requests == []
+    assert {delivery.status for delivery in deliveries_of(tenant)} == {"cancelled"}
