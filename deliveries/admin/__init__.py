@@ -5,6 +5,6 @@ History is read-only, and so is everything else: what changes something is an ac
 portal as support, where the tenant sees it in its own audit log.
 """
 
-from deliveries.admin import endpoints, history, work
+from deliveries.admin import endpoints, history, sources, work
 
-__all__ = ["endpoints", "history", "work"]
+__all__ = ["endpoints", "history", "sources", "work"]

@@ -18,6 +18,7 @@ from deliveries.pipeline.ingest import DatabaseUnavailable
 from deliveries.pipeline.publication import hops_of
 from deliveries.services import receiving
 from deliveries.services.receiving import Answer, SourceDisabled, TooManyRequests
+from deliveries.services.sources import base_url
 from tenants import access
 from tenants.addresses import remote_ip_of
 
@@ -71,7 +72,7 @@ def inbound(request: HttpRequest) -> InboundRequest:
     query = request.META.get("QUERY_STRING", "")
     return InboundRequest(
         method=str(request.method),
-        url=f"{base_url(request)}{request.path}{'?' if query else ''}{query}",
+        url=f"{base_url(scheme=str(request.scheme), host=request.get_host())}{request.path}{'?' if query else ''}{query}",
         query=query,
         headers={name.lower(): value for name, value in request.headers.items()},
         content_type=request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower(),
@@ -103,20 +104,8 @@ def _body(request: HttpRequest) -> bytes:
     return bytes(body)
 
 
-def base_url(request: HttpRequest) -> str:
-    """Scheme and host of sources' URLs, as senders know them."""
-    if settings.WEBHOOKS_INBOUND_HOST:
-        return f"{request.scheme if settings.DEBUG else 'https'}://{settings.WEBHOOKS_INBOUND_HOST}"
-    public: str = settings.WEBHOOKS_PUBLIC_URL
-    return public or f"{request.scheme}://{request.get_host()}"
-
-
 def host_of(request: HttpRequest) -> str:
     return (urlsplit(f"//{request.get_host()}").hostname or "").lower()
-
-
-def url_of(request: HttpRequest, token: str) -> str:
-    return f"{base_url(request)}/in/{token}"
 
 
 def _text(answer: Answer) -> HttpResponse:

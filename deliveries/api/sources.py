@@ -14,7 +14,6 @@ from rest_framework.response import Response
 
 from deliveries import validation
 from deliveries.api.endpoints import READ, WRITE
-from deliveries.api.receiving import base_url, url_of
 from deliveries.inbound import verification as verifying
 from deliveries.inbound.handshakes import Handshake
 from deliveries.inbound.presets import PRESETS
@@ -321,12 +320,15 @@ def refusing() -> Iterator[None]:
 class SourcesBase(TenantAPIView):
     def masked(self, source: Source) -> dict[str, Any]:
         """Needs the tokens prefetched, as the services give it."""
-        tokens = list(source.tokens.all())
-        prefix = tokens[0].prefix if tokens else ""
-        return source_json(source, f"{base_url(self.request._request)}/in/{prefix}***")  # noqa: SLF001 - the plain request
+        return source_json(source, sources.masked_url(source, **self.asked_at))
 
     def whole(self, source: Source, token: str) -> dict[str, Any]:
-        return source_json(source, url_of(self.request._request, token))  # noqa: SLF001 - as above
+        return source_json(source, f"{sources.base_url(**self.asked_at)}/in/{token}")
+
+    @property
+    def asked_at(self) -> dict[str, str]:
+        request = self.request._request  # noqa: SLF001 - the plain request
+        return {"scheme": str(request.scheme), "host": request.get_host()}
 
 
 class SourcesView(SourcesBase):

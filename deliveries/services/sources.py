@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
@@ -281,6 +282,20 @@ def _make_token(source: Source) -> str:
         ]
     )
     return token
+
+
+def base_url(*, scheme: str, host: str) -> str:
+    """Scheme and host of sources' URLs, as senders know them. `scheme` and `host`: of the request that asks."""
+    if settings.WEBHOOKS_INBOUND_HOST:
+        return f"{scheme if settings.DEBUG else 'https'}://{settings.WEBHOOKS_INBOUND_HOST}"
+    public: str = settings.WEBHOOKS_PUBLIC_URL
+    return public or f"{scheme}://{host}"
+
+
+def masked_url(source: Source, *, scheme: str, host: str) -> str:
+    """By the beginning of its token. Needs the tokens prefetched, as `sources_of` gives it."""
+    tokens = list(source.tokens.all())
+    return f"{base_url(scheme=scheme, host=host)}/in/{tokens[0].prefix if tokens else ''}***"
 
 
 def hash_of(token: str) -> bytes:

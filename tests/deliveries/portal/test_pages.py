@@ -11,10 +11,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from deliveries.models import Attempt, Delivery, Endpoint, Job
+from deliveries.models import Attempt, Delivery, Endpoint, IncomingRequest, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.sources import create_source
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND
@@ -35,6 +36,12 @@ PAGES = [
     "endpoints/{endpoint}/subscriptions/new",
     "endpoints/{endpoint}/subscriptions/{subscription}",
     "endpoints/{endpoint}/test",
+    "sources",
+    "sources/new",
+    "sources/{source}",
+    "sources/{source}/edit",
+    "sources/{source}/recent",
+    "sources/{source}/requests/{incoming}",
     "events",
     "events/{event}",
     "deliveries",
@@ -146,11 +153,18 @@ def test_hostile_names_are_text() -> None:
     delivery = Delivery.objects.for_tenant(tenant).get()
     add_attempt(delivery, response_body=hostile.encode(), response_headers=f"x-a: {hostile}".encode())
     make_job(tenant, endpoint)
+    source, token = create_source(actor=COMMAND, tenant=tenant, name=hostile, event_type='"<script>"')
+    Client(headers={"X-A": hostile}).post(
+        f"/in/{token}?a={hostile}", f'{{"a": "{hostile}"}}', content_type="application/json"
+    )
+    incoming = IncomingRequest.objects.for_tenant(tenant).get()
     sample = of_history(tenant) | {
         "endpoint": ids.to_text("ep", endpoint.id),
         "event": ids.to_text("evt", delivery.event_id),
         "delivery": ids.to_text("dlv", delivery.id),
         "subscription": ids.to_text("sub", endpoint.subscriptions.all()[0].id),
+        "source": ids.to_text("src", source.id),
+        "incoming": ids.to_text("req", incoming.id),
     }
     client = browser(tenant, "admin")
 
