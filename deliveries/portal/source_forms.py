@@ -57,7 +57,7 @@ class SourceForm(forms.Form):
         gettext_lazy("Event type"),
         gettext_lazy('A CEL expression, such as "order.created" in quotes, or "shop." + data.body.kind.'),
     )
-    data = area(
+    data = area(  # type: ignore[assignment] # Django takes fields out of the class
         gettext_lazy("Data"),
         gettext_lazy("A CEL expression that makes an object. Empty: the body as it came."),
     )
@@ -86,7 +86,8 @@ class SourceForm(forms.Form):
     encoding = forms.ChoiceField(
         label=gettext_lazy("Encoding"), required=False, choices=[(each, each) for each in verifying.ENCODINGS]
     )
-    prefix = text(gettext_lazy("In front of it"), gettext_lazy("Such as sha256=."), high=64)
+    prefix_text = text(gettext_lazy("In front of it"), gettext_lazy("Such as sha256=."), high=64)
+    """`prefix` is a word of Django's own."""
     signed = text(
         gettext_lazy("What is signed"),
         gettext_lazy("A text with {body}, {timestamp}, {id}, {url} and {form} in it."),
@@ -137,7 +138,8 @@ class SourceForm(forms.Form):
         if row is None:
             defaults = {name: value for name, value in asdict(Verification()).items() if name != "scheme"}
             return defaults | {"dedup_seconds": 86_400, "response_status": 200}
-        return row.verification | {
+        return dict(row.verification) | {
+            "prefix_text": row.verification.get("prefix", ""),
             "name": row.name,
             "event_type": row.event_type,
             "data": row.data or "",
@@ -166,6 +168,7 @@ class SourceForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """What the services take: of a new source only what was filled in, so that the preset keeps the rest."""
         given: dict[str, Any] = super().clean() or {}
+        given["prefix"] = given.pop("prefix_text", "")
         proof = {name: given.pop(name) for name in VERIFICATION_FIELDS if given.get(name)}
         for name in VERIFICATION_FIELDS:
             given.pop(name, None)
@@ -195,6 +198,7 @@ class SourceForm(forms.Form):
     def add_refusal(self, invalid: InvalidContent, *, at: str = "") -> None:
         for error in invalid.errors:
             name = at or error.field.removeprefix("verification.").partition(".")[0]
+            name = "prefix_text" if name == "prefix" else name
             self.add_error(name if name in self.fields else None, error.message)
 
 

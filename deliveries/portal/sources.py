@@ -231,7 +231,8 @@ def _recent(request: PortalRequest, row: Source) -> dict[str, Any]:
 
 
 def _shown(came: IncomingRequest) -> dict[str, Any]:
-    verdict, look = came.get_verdict_display(), LOOKS.get(came.verdict, "")
+    verdict: object = came.get_verdict_display()
+    look = LOOKS.get(came.verdict, "")
     if came.verdict == Verdict.INSPECTED:
         # Its signature is what there is to see.
         look = "failed" if came.reason else "succeeded"
