@@ -60,8 +60,15 @@ class Since(Arguments):
         return {"since": self.cleaned_data["since"].astimezone(UTC).isoformat()}
 
 
+RETENTION: Final = {
+    "retention_days": gettext_lazy("Days that history is kept"),
+    "payload_retention_days": gettext_lazy("Days that payloads are kept"),
+    "attempt_retention_days": gettext_lazy("Days that headers and bodies of attempts are kept"),
+}
+
+
 class Limits(Arguments):
-    """One field for each limit there is. Empty: the default."""
+    """One field for each limit there is, and for what is kept how long. Empty: the default."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -72,19 +79,23 @@ class Limits(Arguments):
                 required=False,
                 help_text=_("Default: %s") % shown,
             )
+        for name, label in RETENTION.items():
+            self.fields[name] = forms.IntegerField(label=label, required=False, min_value=1, max_value=365)
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        wanted = {name: _whole(value) for name, value in cleaned.items()}
+        wanted = {name: _whole(value) for name, value in cleaned.items() if name in DEFAULT_LIMITS}
         try:
             tenants.limits(wanted)
         except InvalidContent as invalid:
             for error in invalid.errors:
                 self.add_error(error.field if error.field in self.fields else None, error.message)
-        return wanted
+        return {**cleaned, **wanted}
 
     def how(self) -> dict[str, Any]:
-        return {"limits": self.cleaned_data}
+        """None of a limit removes it, of a time gives its default back."""
+        kept = {name: self.cleaned_data[name] for name in RETENTION}
+        return {"limits": {name: self.cleaned_data[name] for name in DEFAULT_LIMITS}, **kept}
 
 
 def _whole(value: float | None) -> float | int | None:
@@ -187,7 +198,8 @@ def _initial(action: str, chosen: Chosen) -> dict[str, Any]:
     """Limits as they are, where one tenant is chosen."""
     if action == "limits" and len(chosen.selection.get("ids", [])) == 1:
         tenant = Tenant.objects.filter(id=chosen.selection["ids"][0]).first()
-        return {} if tenant is None else dict(tenant.limits)
+        if tenant is not None:
+            return {**tenant.limits, **{name: getattr(tenant, name) for name in RETENTION}}
     return {}
 
 

@@ -114,7 +114,7 @@ def resume(call: Call) -> None:
 
 
 def limits(call: Call) -> None:
-    tenants.update_tenant(actor=call.actor, tenant=call.target, limits=call.how["limits"])
+    tenants.update_tenant(actor=call.actor, tenant=call.target, **call.how)
 
 
 def revoke_key(call: Call) -> None:
@@ -228,7 +228,7 @@ ACTIONS: Final[dict[str, Action]] = {
         resume,
     ),
     "limits": Action(
-        _("Change limits"),
+        _("Change limits and retention"),
         _("From the next request on. An empty field means the default."),
         Target.TENANT,
         limits,

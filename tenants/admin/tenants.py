@@ -72,7 +72,7 @@ class TenantAdmin(OperatorAdmin):
                 (_("Id"), code(ids.to_text(ids.TENANT, row.id))),
                 (_("Status"), status_of(row)),
                 (_("Limits"), ", ".join(limits)),
-                (_("Kept for"), _("%d days") % row.retention_days),
+                (_("Kept for"), _kept(row)),
                 (_("Schemas"), row.get_schema_validation_display()),
                 (_("Settings version"), str(row.settings_version)),
                 (_("Metadata"), pretty(row.metadata)),
@@ -113,6 +113,15 @@ class TenantAdmin(OperatorAdmin):
             Action(_("Change limits…"), act_url("limits", **chosen)),
             Action(_("Sign in as support…"), reverse("admin:support", args=[row.id])),
         ]
+
+
+def _kept(row: Tenant) -> str:
+    days = [_("%d days") % row.retention_days]
+    if row.payload_retention_days is not None:
+        days.append(_("payloads %d") % row.payload_retention_days)
+    if row.attempt_retention_days is not None:
+        days.append(_("headers and bodies of attempts %d") % row.attempt_retention_days)
+    return ", ".join(days)
 
 
 def _lately(row: Tenant) -> Table:

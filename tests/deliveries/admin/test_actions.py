@@ -199,10 +199,17 @@ def test_limits_change_and_go_back_to_the_default() -> None:
     assert tenant.limits == {"endpoints": 7, "events_per_second": 0.5}
     asked = client.get(reverse("admin:act", args=["limits"]), {"ids": str(tenant.pk)})
     assert 'name="endpoints" value="7"' in asked.content.decode()
-    act(client, "limits", ids=str(tenant.pk), endpoints="9")
+    act(client, "limits", ids=str(tenant.pk), endpoints="9", retention_days="30", payload_retention_days="3")
 
     tenant.refresh_from_db()
     assert tenant.limits == {"endpoints": 9}
+    assert (tenant.retention_days, tenant.payload_retention_days, tenant.attempt_retention_days) == (
+        30,
+        3,
+        None,
+    )
+    page = client.get(reverse("admin:tenants_tenant_change", args=[tenant.pk]))
+    assert "30 days, payloads 3" in text_of(page)
 
 
 def test_a_key_is_revoked() -> None:
@@ -368,7 +375,7 @@ def test_a_fault_on_one_keeps_nobody_from_the_others(caplog: pytest.LogCaptureFi
     row = BulkAction.objects.create(
         action="limits",
         selection={"ids": [str(tenant.pk) for tenant in tenants]},
-        arguments={},
+        arguments={"made_up": 1},
         actor_id=OPERATOR.id,
         actor_label=OPERATOR.label,
         total=2,
@@ -378,7 +385,7 @@ def test_a_fault_on_one_keeps_nobody_from_the_others(caplog: pytest.LogCaptureFi
 
     row.refresh_from_db()
     assert (row.status, row.done, row.refused) == ("done", 0, 2)
-    assert row.reasons == {"A fault of the platform: KeyError.": 2}
+    assert row.reasons == {"A fault of the platform: AssertionError.": 2}
     assert "a bulk action failed on one of its targets" in caplog.text
     assert [UUID(key) for key, _ in row.problems] == [tenant.pk for tenant in tenants]
 
