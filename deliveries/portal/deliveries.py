@@ -196,7 +196,7 @@ def _poll_ms(row: Delivery) -> int | None:
     if row.manual_requested_at is not None or (
         row.status == Delivery.Status.PENDING and row.attempt_count == 0
     ):
-        return 500
+        return 300
     if row.status == Delivery.Status.PENDING and row.next_attempt_at is not None:
         return 2000 if (row.next_attempt_at - timezone.now()).total_seconds() < SOON_SECONDS else None
     return None

@@ -185,15 +185,43 @@ def _failed_at(outcome: Outcome) -> int | None:
 
 def hints(outcome: Outcome, status_code: int | None) -> list[str]:
     """Beside the explanation: what most often is behind it."""
-    if outcome is Outcome.HTTP_ERROR and status_code in {400, 401, 403, 422}:
-        return [
-            _("Verify the signature over the body as it came, before any parsing."),
-            _("Use this endpoint's own secret, with its whsec_ in front, if your library asks for it."),
-            _("Compare webhook-timestamp with a correct clock; allow five minutes."),
-        ]
-    if outcome is Outcome.TIMEOUT:
-        return [_("Answer with 200 at once, and do the work in a queue of your own.")]
-    return []
+    match outcome:
+        case Outcome.HTTP_ERROR if status_code in {400, 401, 403, 422}:
+            return [
+                _("Verify the signature over the body as it came, before any parsing."),
+                _("Use this endpoint's own secret, with its whsec_ in front, if your library asks for it."),
+                _("Compare webhook-timestamp with a correct clock; allow five minutes."),
+            ]
+        case Outcome.HTTP_ERROR if status_code in {404, 405}:
+            return [
+                _("Send the request of the curl command below to it yourself, and look which path answers."),
+                _("A proxy in front may know another path, or let only GET through."),
+            ]
+        case Outcome.TIMEOUT:
+            return [_("Answer with 200 at once, and do the work in a queue of your own.")]
+        case Outcome.DNS_FAILED:
+            return [
+                _(
+                    "Look the name up from outside of your own network: names of an internal DNS are not known here."
+                ),
+                _("A record that was just made can take until the time to live of its absence is over."),
+            ]
+        case Outcome.CONNECTION_FAILED:
+            return [
+                _("The port must be open to the internet, not to your office alone."),
+                _("A tunnel to your own machine must be running, with the address that it has today."),
+            ]
+        case Outcome.TLS_FAILED:
+            return [
+                _(
+                    "Serve the intermediate certificates, too. Browsers find them by themselves, programs do not."
+                ),
+                _("A certificate that you signed yourself is known to nobody else."),
+            ]
+        case Outcome.ADDRESS_BLOCKED:
+            return [_("To receive on your own machine, use a tunnel that gives it a public address.")]
+        case _:
+            return []
 
 
 def waterfall(attempt: Attempt) -> list[Phase]:

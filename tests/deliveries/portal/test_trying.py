@@ -34,7 +34,7 @@ def test_sent_watched_and_explained() -> None:
         (request,) = receiver.requests
     assert b'"data":{"id": "<b>", "n": 1.50}' in request.body
     assert sent.status_code == 302
-    assert 'hx-trigger="every 500ms"' in waiting.content.decode()
+    assert 'hx-trigger="every 300ms"' in waiting.content.decode()
     page = arrived.content.decode()
     assert "hx-trigger" not in page
     assert "<html" not in page
