@@ -25,6 +25,7 @@ SCHEDULE = {
     "tell what happened": ("deliveries.announce", 5, 10),
     "disable what fails for days": ("deliveries.judge_failing", 60, 60),
     "notify people": ("deliveries.notify", 60, 60),
+    "sum up the day for people": ("deliveries.summarise", 3600, 3600),
     "forget what was told long ago": ("deliveries.forget_announcements", 3600, 3600),
     "continue jobs": ("deliveries.continue_jobs", 10, 10),
     "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
-from deliveries.services import announcements, failing, notices
+from deliveries.services import announcements, failing, notices, summaries
 
 
 @shared_task(name="deliveries.announce", ignore_result=True, expires=10)
@@ -27,6 +27,12 @@ def notify() -> None:
 
     notices.gather(now=datetime.now(UTC))
     notices.send_waiting(now=datetime.now(UTC), open_transport=open_configured_transport)
+
+
+@shared_task(name="deliveries.summarise", ignore_result=True)
+def summarise() -> None:
+    """Each hour: the daily and weekly summaries that are due."""
+    summaries.make_summaries(now=datetime.now(UTC))
 
 
 @shared_task(name="deliveries.forget_announcements", ignore_result=True)

@@ -572,7 +572,9 @@ class Notice(models.Model):
     """Of an e-mail. A Slack hook's address is looked up when it is sent."""
     language = models.CharField(max_length=8, blank=True, default="")
     facts = models.JSONField()
-    """What it tells, an endpoint each."""
+    """What it tells, an endpoint each. Of a summary, the first are its counts."""
+    summary_on = models.DateField(null=True)
+    """Of a daily or weekly summary: the day on which it is due."""
     tries = models.PositiveSmallIntegerField(default=0)
     error = models.CharField(max_length=200, blank=True, default="")
     """Why the last try failed, in words of ours."""
@@ -583,6 +585,13 @@ class Notice(models.Model):
     """Given up."""
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "recipient", "summary_on"],
+                condition=Q(summary_on__isnull=False),
+                name="notice_summary_once",
+            ),
+        ]
         indexes = [
             # Whether a tenant was told lately; what was told, for people.
             Index(fields=["tenant", "-created_at"], name="notice_by_tenant"),

@@ -78,7 +78,7 @@ def gather(*, now: datetime) -> int:
     """Make notices of what was announced, of tenants whose last one is a period old. Returns how many."""
     made = 0
     waiting = Announcement.unscoped.filter(notified_at__isnull=True)
-    told_lately = Notice.objects.filter(tenant__isnull=False, created_at__gt=now - PERIOD)
+    told_lately = _told(now).filter(tenant__isnull=False)
     tenants = (
         Tenant.objects.filter(id__in=waiting.values("tenant_id"))
         .exclude(id__in=told_lately.values("tenant_id"))
@@ -102,7 +102,12 @@ def _is_alone() -> bool:
 
 
 def _was_told(now: datetime, *, tenant: Tenant | None) -> bool:
-    return Notice.objects.filter(tenant=tenant, created_at__gt=now - PERIOD).exists()
+    return _told(now).filter(tenant=tenant).exists()
+
+
+def _told(now: datetime) -> "QuerySet[Notice]":
+    """In the last period. Summaries come beside it."""
+    return Notice.objects.filter(created_at__gt=now - PERIOD, summary_on__isnull=True)
 
 
 def _gather_for(tenant: Tenant, now: datetime) -> int:
@@ -311,10 +316,31 @@ def text_of(notice: Notice) -> tuple[str, list[str]]:
     """Subject and lines, in the reader's language."""
     with translation.override(notice.language or settings.LANGUAGE_CODE):
         facts: list[dict[str, Any]] = notice.facts
-        lines = [_sentence(fact) for fact in facts[:MOST_LINES]]
-        if len(facts) > MOST_LINES:
-            lines.append(_("… and %(count)s more endpoints.") % {"count": len(facts) - MOST_LINES})
-        return _subject(notice, facts), lines
+        if notice.summary_on is not None:
+            counts, *facts = facts
+            return _subject_of_summary(notice, counts), [_counted(counts), *_lines(facts)]
+        return _subject(notice, facts), _lines(facts)
+
+
+def _lines(facts: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [_sentence(fact) for fact in facts[:MOST_LINES]]
+    if len(facts) > MOST_LINES:
+        lines.append(_("… and %(count)s more endpoints.") % {"count": len(facts) - MOST_LINES})
+    return lines
+
+
+def _subject_of_summary(notice: Notice, counts: dict[str, Any]) -> str:
+    assert notice.tenant is not None
+    since, until = counts["since"], counts["until"]
+    when = since if since == until else f"{since} to {until}"
+    return _("Webhooks of %(whose)s, %(when)s") % {"whose": notice.tenant.slug, "when": when}
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return _("Delivered: %(succeeded)s. Failed for good: %(failed)s.") % {
+        "succeeded": f"{counts['succeeded']:,}",
+        "failed": f"{counts['failed']:,}",
+    }
 
 
 def _subject(notice: Notice, facts: Sequence[dict[str, Any]]) -> str:

@@ -70,6 +70,7 @@ UNSCOPED = {
     ("deliveries/services/announcements.py", "_deliveries"): "those that the announcements name",
     ("deliveries/services/notices.py", "gather"): "a task for all tenants",
     ("deliveries/services/notices.py", "_gather_for_operators"): "operators hear of all tenants",
+    ("deliveries/services/summaries.py", "_tenants"): "which tenants have readers at all",
     ("deliveries/services/failing.py", "_disable"): "the sweep knows the endpoint alone",
     ("deliveries/services/failing.py", "_warn"): "the sweep knows the endpoint alone",
     ("deliveries/services/bulk.py", "chosen"): "an operator's action, on things of many tenants",
