@@ -24,7 +24,9 @@ class NotReady(Exception):
 class Platform:
     """Web server, dispatch worker, worker for everything else, and the schedule."""
 
-    def __init__(self, *, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, *, environment: dict[str, str], folder: Path, is_small: bool = False) -> None:
+        """`is_small`: as few processes as can do it all, where it matters how soon it is there and not how fast."""
+        self.is_small = is_small
         self.environment = environment
         self.folder = folder
         self.port = int(environment["WEBHOOKS_WEB_PORT"])
@@ -38,9 +40,15 @@ class Platform:
         worker += ["--without-heartbeat", "--loglevel", "info"]
         # One process more than dispatchers: it answers the nudges that come while the others are busy for minutes.
         processes = str(settings.WEBHOOKS_DISPATCHERS + 1)
-        self._start("dispatch", [*worker, "-Q", "dispatch", "-n", "dispatch@bench", "-c", processes])
-        self._start("worker", [*worker, "-Q", "celery", "-n", "worker@bench", "-c", "1"])
-        self._start("beat", [*celery, "beat", "--loglevel", "warning", "--pidfile="])
+        if self.is_small:
+            processes = str(settings.WEBHOOKS_DISPATCHERS + 2)
+            everything = ["-Q", "dispatch,celery", "-n", "worker@bench", "-c", processes, "--beat"]
+            schedule = ["--schedule", str(self.folder / "beat")]
+            self._start("dispatch", [*worker, *everything, *schedule])
+        else:
+            self._start("dispatch", [*worker, "-Q", "dispatch", "-n", "dispatch@bench", "-c", processes])
+            self._start("worker", [*worker, "-Q", "celery", "-n", "worker@bench", "-c", "1"])
+            self._start("beat", [*celery, "beat", "--loglevel", "warning", "--pidfile="])
         self._wait_for_web()
         self._wait_for_dispatch()
 
@@ -56,7 +64,8 @@ class Platform:
             "--interface",
             "wsgi",
         ]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", str(WEB_WORKERS), "--no-ws"]
+        workers = "1" if self.is_small else str(WEB_WORKERS)
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", workers, "--no-ws"]
         command += ["--blocking-threads", str(settings.WEBHOOKS_DATABASE_POOL), "--log-level", "error"]
         return [*command, "--workers-kill-timeout", "10"]
 

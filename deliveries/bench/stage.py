@@ -61,18 +61,9 @@ class Stage:
 
     def migrate(self) -> None:
         """Copies of it then need no migrating. Raises StageUnavailable."""
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "migrate", "--verbosity", "0"]
-        result = subprocess.run(  # noqa: S603 - our own command
-            command,
-            env=self.environment(self.name),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
+        run_in(
+            [str(settings.BASE_DIR / "manage.py"), "migrate", "--verbosity", "0"], self.environment(self.name)
         )
-        if result.returncode != 0:
-            raise StageUnavailable(f"The database could not be migrated:\n{result.stdout[-2000:]}")
 
     @contextlib.contextmanager
     def copy(self) -> Iterator[str]:
@@ -86,6 +77,23 @@ class Stage:
             yield name
         finally:
             drop(self.connection, name)
+
+
+def run_in(command: list[str], environment: dict[str, str]) -> str:
+    """What a Python program of ours prints that prepares a stage. Raises StageUnavailable."""
+    result = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, *command],
+        env=environment,
+        cwd=settings.BASE_DIR,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if result.returncode != 0:
+        raise StageUnavailable(f"The database could not be prepared:\n{result.stdout[-2000:]}")
+    return result.stdout
 
 
 @contextlib.contextmanager

@@ -5,17 +5,13 @@ Nothing of the configured platform is touched; both may run at the same time.
 
 import contextlib
 import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
-
 from deliveries.bench.platform import Platform
-from deliveries.bench.stage import own_stage
+from deliveries.bench.stage import own_stage, run_in
 from webhooks_platform.demo.api import DEMO_SCOPES, Api
 
 
@@ -38,28 +34,15 @@ def own_place() -> Iterator[Place]:
     """Raises StageUnavailable, NotReady."""
     with tempfile.TemporaryDirectory(prefix="webhooks-demo-") as name, own_stage() as stage:
         folder = Path(name)
-        stage.migrate()
         environment = stage.environment(stage.name) | {
             # Where the receivers of a story listen. The platform's own ports stay refused.
             "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.1/32",
         }
-        platform = Platform(environment=environment, folder=folder)
+        prepared = json.loads(run_in(["-m", "webhooks_platform.demo.prepare"], environment))
+        platform = Platform(environment=environment, folder=folder, is_small=True)
         try:
             platform.start()
             url = f"http://127.0.0.1:{platform.port}"
-            yield Place(url, Api(f"{url}/api/v1", make_operator_key(environment)), folder)
+            yield Place(url, Api(f"{url}/api/v1", prepared["operator_key"]), folder)
         finally:
             platform.stop()
-
-
-def make_operator_key(environment: Mapping[str, str]) -> str:
-    made = subprocess.run(
-        [sys.executable, "manage.py", "create_operator_key", "story", "--json"],
-        env=dict(environment),
-        cwd=settings.BASE_DIR,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return str(json.loads(made.stdout)["api_key"])
