@@ -28,6 +28,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from psycopg_pool import PoolTimeout
 
+from deliveries.inbound.requests import Verdict
 from deliveries.models import Delivery, RetentionMark
 from deliveries.pipeline.counters import BOUNDS
 from deliveries.pipeline.dispatch import Ending
@@ -64,6 +65,12 @@ COUNTERS = {
         "result",
         ("accepted", "replayed", "malformed_json", "invalid", "unavailable", *Refusal),
     ),
+    "incoming": Counted(
+        "webhooks_incoming",
+        "Requests to sources, by what became of them.",
+        "result",
+        (*Verdict, "unknown", "disabled", "too_many", "error"),
+    ),
     "api_problems": Counted("webhooks_api_problems", "Requests to the API that were refused.", "code"),
     "deliveries_made": Counted(
         "webhooks_deliveries_made", "Deliveries owed.", "trigger", ("automatic", "test", "replay")
@@ -93,7 +100,7 @@ COUNTERS = {
         "webhooks_database_errors",
         "Times that the database could not be reached.",
         "where",
-        ("api", "publish", "heart", "lanes", "records"),
+        ("api", "publish", "incoming", "heart", "lanes", "records"),
     ),
     "broker_errors": Counted(
         "webhooks_broker_errors", "Messages that the broker did not take.", "where", ("nudge",)

@@ -4,6 +4,7 @@ Every change runs in one transaction: raise the tenant's settings version (its r
 a line, so limits hold), change, keep a snapshot for explain, write the audit entry. Lanes are woken after the commit.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,9 +93,13 @@ def url(value: object) -> str:
     guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
     cleaned = validation.url(value, guard)
     is_own = settings.WEBHOOKS_PUBLIC_URL and _host(cleaned) == _host(settings.WEBHOOKS_PUBLIC_URL)
-    if is_own and not cleaned.partition("://")[2].partition("/")[2].startswith("in/"):
+    if is_own and not _SOURCE.fullmatch(cleaned.partition("://")[2].partition("/")[2]):
         raise Invalid("own_host", "Must not be the platform itself: events would go in circles.")
     return cleaned
+
+
+_SOURCE = re.compile(r"in/[A-Za-z0-9_-]{43}(\?.*)?", re.ASCII)
+"""The path of a source or an inspector. Circles are ended by counting their hops."""
 
 
 def _host(text: str) -> str:

@@ -235,3 +235,28 @@ def test_inspectors_end_after_their_day() -> None:
 
     assert send(url, {}) == 404
     assert api.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "is_taken"),
+    [
+        (f"/in/{'a' * 43}", True),
+        (f"/in/{'a' * 43}?x=1", True),
+        ("/in/../api/v1/whoami", False),
+        (f"/in/{'a' * 43}/../../admin", False),
+        ("/in/", False),
+        ("/portal/", False),
+        ("", False),
+    ],
+)
+def test_an_endpoint_may_lead_to_a_source_of_the_platform_and_nowhere_else_on_it(
+    settings: Any, path: str, is_taken: bool
+) -> None:
+    settings.WEBHOOKS_PUBLIC_URL = "https://hooks.example.com"
+    tenant = make_tenant()
+
+    made = tenant_api(tenant).post(
+        f"/tenants/{tenant.slug}/endpoints", {"url": f"https://hooks.example.com{path}"}
+    )
+
+    assert made.status_code == (201 if is_taken else 422)
