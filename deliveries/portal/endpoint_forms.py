@@ -29,9 +29,11 @@ NO_RETRIES: Final = "none"
 
 @dataclass
 class Group:
-    """Types that begin with the same word."""
+    """Types that begin with the same word, and stand in the same group of the catalogue."""
 
     name: str
+    section: str
+    """The catalogue's group; empty: none."""
     wildcard: str | None = None
     """`order.*`, where there is something below `order`."""
     types: list[EventType] = field(default_factory=list)
@@ -39,10 +41,11 @@ class Group:
 
 def groups_of(tenant: Tenant) -> list[Group]:
     """One query. Archived types take no new events, so they are not offered."""
-    groups: dict[str, Group] = {}
-    for event_type in catalogue_of(tenant).filter(archived_at__isnull=True).order_by("name")[:MOST_TYPES]:
+    groups: dict[tuple[str, str], Group] = {}
+    rows = catalogue_of(tenant).filter(archived_at__isnull=True).order_by("group", "name")
+    for event_type in rows[:MOST_TYPES]:
         first, dot, _rest = event_type.name.partition(".")
-        group = groups.setdefault(first, Group(first))
+        group = groups.setdefault((event_type.group, first), Group(first, event_type.group))
         group.types.append(event_type)
         if dot:
             group.wildcard = f"{first}.*"

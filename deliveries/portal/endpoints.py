@@ -1,6 +1,7 @@
 """Endpoints in the portal: listed, made, shown and changed. How they are stopped and ended stands in `stopping.py`."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -13,8 +14,9 @@ from django.utils.translation import ngettext
 from deliveries.models import Endpoint
 from deliveries.pipeline.retry import DEFAULT_SCHEDULE
 from deliveries.portal.attention import concern_of
-from deliveries.portal.charts import retry_line
+from deliveries.portal.charts import Dot, retry_line
 from deliveries.portal.endpoint_forms import EndpointForm, groups_of
+from deliveries.portal.endpoint_forms import waits as waits_of
 from deliveries.services import deliveries, endpoints
 from deliveries.services.condition import conditions_of
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
@@ -59,7 +61,8 @@ def create(request: PortalRequest) -> HttpResponse:
             )
             return redirect(f"{path}?new")
     status = 422 if form.is_bound else 200
-    return render(request, "portal/endpoints/form.html", {"form": form}, status=status)
+    context = {"form": form, "attempts": attempts_of(None)}
+    return render(request, "portal/endpoints/form.html", context, status=status)
 
 
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
@@ -78,8 +81,21 @@ def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
             messages.success(request, _("Saved."))
             return to_endpoint(request, row)
     status = 422 if form.is_bound else 200
-    context = {"form": form, "endpoint": row}
+    context = {"form": form, "endpoint": row, "attempts": attempts_of(row.retry_schedule)}
     return render(request, "portal/endpoints/form.html", context, status=status)
+
+
+@portal_page()
+def retries(request: PortalRequest) -> HttpResponse:
+    """The schedule that is being typed, drawn; a part of the form's page."""
+    try:
+        waits = waits_of(request.GET.get("retry_schedule", "")[:MOST_TYPED])
+    except InvalidContent as invalid:
+        return render(request, "portal/endpoints/_retries.html", {"errors": invalid.errors})
+    return render(request, "portal/endpoints/_retries.html", {"attempts": attempts_of(waits)})
+
+
+MOST_TYPED: Final = 1_000
 
 
 @portal_page()
@@ -88,7 +104,6 @@ def detail(request: PortalRequest, endpoint: str) -> HttpResponse:
     now = timezone.now()
     recent: QuerySet[Any] = deliveries.find_deliveries(request.tenant, endpoint_id=row.id)
     condition = conditions_of(tenant=request.tenant, endpoint_ids=[row.id], now=now).get(row.id)
-    waits = DEFAULT_SCHEDULE if row.retry_schedule is None else row.retry_schedule
     context = {
         "endpoint": row,
         "subscriptions": list(row.subscriptions.all()),
@@ -96,8 +111,7 @@ def detail(request: PortalRequest, endpoint: str) -> HttpResponse:
         "health": condition,
         "concern": None if condition is None else concern_of(row, condition, now=now),
         "is_missing_something": row.missed_since is not None and row.status == Endpoint.Status.ENABLED,
-        "attempts": retry_line(waits),
-        "is_default_schedule": row.retry_schedule is None,
+        "attempts": attempts_of(row.retry_schedule),
     }
     return render(request, "portal/endpoints/detail.html", context)
 
@@ -118,6 +132,10 @@ def found(request: PortalRequest, reference: str) -> Endpoint:
 def to_endpoint(request: PortalRequest, row: Endpoint) -> HttpResponse:
     endpoint_id = ids.to_text(ids.ENDPOINT, row.id)
     return redirect("portal-endpoint", tenant=request.tenant.slug, endpoint=endpoint_id)
+
+
+def attempts_of(schedule: Sequence[int] | None) -> list[Dot]:
+    return retry_line(DEFAULT_SCHEDULE if schedule is None else schedule)
 
 
 def is_other(row: Endpoint, name: str, value: Any) -> bool:

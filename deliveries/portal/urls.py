@@ -21,6 +21,7 @@ urlpatterns = [
     path("<str:tenant>/", overview.overview, name="portal-overview"),
     path("<str:tenant>/endpoints", endpoints.listing, name="portal-endpoints"),
     path("<str:tenant>/endpoints/new", endpoints.create, name="portal-endpoint-new"),
+    path("<str:tenant>/endpoints/new/retries", endpoints.retries, name="portal-endpoint-retries"),
     path("<str:tenant>/endpoints/<str:endpoint>/edit", endpoints.edit, name="portal-endpoint-edit"),
     path("<str:tenant>/endpoints/<str:endpoint>/enable", stopping.enable, name="portal-endpoint-enable"),
     path("<str:tenant>/endpoints/<str:endpoint>/disable", stopping.disable, name="portal-endpoint-disable"),

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deliveries import validation
+from deliveries.models import Endpoint
 from deliveries.portal.charts import Bar, Ticks, strip
 from deliveries.services.condition import Condition
 from tenants import ids
@@ -32,6 +33,15 @@ def typeid(value: UUID, prefix: str) -> str:
 def masked(url: str) -> str:
     """Without the credentials that a URL may carry. An endpoint that is polled has none."""
     return validation.mask_url(url) if url else _("read by polling")
+
+
+@register.filter
+def address(endpoint: Endpoint) -> str:
+    """What people know it by: its URL without credentials. One that is polled has none."""
+    if endpoint.url:
+        return validation.mask_url(endpoint.url)
+    name = endpoint.description or endpoint.uid or ids.to_text(ids.ENDPOINT, endpoint.id)
+    return _("polled: %(name)s") % {"name": name}
 
 
 @register.simple_tag

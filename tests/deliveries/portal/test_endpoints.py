@@ -244,6 +244,34 @@ def test_the_retry_schedule_in_words() -> None:
     assert "One attempt, no retries." in other
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("", "after 3 days, 3 hours"),
+        ("5, 300", "at once after 5 seconds after 5 minutes, 5 seconds"),
+        ("none", "One attempt, no retries."),
+        ("soon", "Must be whole numbers of seconds"),
+    ],
+)
+def test_the_schedule_that_is_typed_is_drawn(typed: str, words: str) -> None:
+    tenant = make_tenant()
+
+    page = browser(tenant).get(f"/portal/{tenant.slug}/endpoints/new/retries", {"retry_schedule": typed})
+
+    assert words in text_of(page)
+    assert page.status_code == 200
+
+
+def test_types_stand_in_their_groups() -> None:
+    tenant = make_tenant()
+    for name, group in (("order.created", "Shop"), ("invoice.paid", "Money"), ("order.paid", "Shop")):
+        EventType.objects.create(tenant=tenant, name=name, group=group)
+
+    page = text_of(browser(tenant).get(f"/portal/{tenant.slug}/endpoints/new"))
+
+    assert "Money invoice.* everything below invoice invoice.paid Shop order.* everything below order" in page
+
+
 def test_the_list_shows_the_latest_deliveries_of_each() -> None:
     tenant = make_tenant()
     EventType.objects.create(tenant=tenant, name="a.b")

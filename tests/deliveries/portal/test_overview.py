@@ -1,8 +1,10 @@
 """The first page of a tenant: what it says to somebody new, and of what goes well and what does not."""
 
 import re
+from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles import finders
 
 from deliveries.models import Delivery
 from deliveries.services.endpoints import create_endpoint, disable_endpoint
@@ -98,3 +100,23 @@ def test_nothing_of_another_tenant() -> None:
 
     assert b"theirs.example.com" not in page.content
     assert not page.context["was_anything_sent"]
+
+
+MOST_BYTES = 150_000
+"""Of the page and everything that it loads."""
+
+
+def test_the_page_and_what_it_loads_is_light() -> None:
+    tenant = make_tenant()
+    for number in range(12):
+        row = make_endpoint(tenant, f"https://{number}.example.com")
+        disable_endpoint(actor=COMMAND, endpoint=row, reason=row.DisabledReason.GONE)
+    make_endpoint(tenant, "https://a.example.com")
+    publish(tenant)
+    page = browser(tenant).get(f"/portal/{tenant.slug}/").content
+
+    loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="/static/([^"?]*)"', page.decode())
+
+    sizes = {name: Path(str(finders.find(name))).stat().st_size for name in set(loaded)}
+    assert {"portal/portal.css", "portal/portal.js", "django_htmx/htmx-2.min.js"} <= sizes.keys()
+    assert len(page) + sum(sizes.values()) < MOST_BYTES, sizes
