@@ -28,7 +28,7 @@ from deliveries.admin.work import lease_of
 from deliveries.services import hosts, overview, usage
 from tenants import csv_cells, ids
 from tenants.admin.base import Link, Table, actor_of, may_operate, page_of
-from tenants.admin.show import NOTHING, act_url, link, list_url, number, page_url, seconds, state, when
+from tenants.admin.show import NOTHING, link, list_url, number, page_url, seconds, state, when
 from tenants.admin.tenants import status_of, tenant_link
 from tenants.models import Tenant, User
 from tenants.services import finding, platform
@@ -325,9 +325,7 @@ def host(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": name,
         "counts": actions.host_counts(name),
-        "acts": [(act_url(action, host=name), label) for action, label in actions.host_actions()]
-        if may_operate(request)
-        else [],
+        "acts": actions.host_actions(name) if may_operate(request) else [],
         "tables": [
             Table(
                 _("Endpoints"),

@@ -20,8 +20,9 @@ from deliveries.models import BulkAction, Endpoint
 from deliveries.services import bulk, hosts
 from deliveries.services.bulk import ACTIONS, Action, NothingChosen, Target
 from deliveries.validation import mask_url
+from tenants.admin.base import Action as Button
 from tenants.admin.base import actor_of, may_operate
-from tenants.admin.show import list_url, number, page_url
+from tenants.admin.show import act_url, list_url, number, page_url
 from tenants.models import DEFAULT_LIMITS, Tenant
 from tenants.services import tenants
 from tenants.validation import InvalidContent
@@ -240,10 +241,10 @@ def _after(request: HttpRequest, action: Action, row: BulkAction) -> HttpRespons
 # --- everything on one host -------------------------------------------------------------------------------------------
 
 
-def host_actions() -> list[tuple[str, str]]:
-    """(name, label) of what can be done to all endpoints of a host."""
+def host_actions(host: str) -> list[Button]:
+    """What can be done to all endpoints of a host."""
     return [
-        (name, str(ACTIONS[name].label))
+        Button(str(ACTIONS[name].label), act_url(name, host=host), is_severe=ACTIONS[name].is_severe)
         for name in ("pause", "continue", "enable", "recover", "drain", "disable")
     ]
 

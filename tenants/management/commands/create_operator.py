@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 
+from tenants.services import two_factor
 from tenants.services.audit import COMMAND
 from tenants.services.operators import make_operator
 
@@ -18,6 +19,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
         parser.add_argument("--look", action="store_true", help="may see everything and change nothing")
+        parser.add_argument(
+            "--reset-second-factor", action="store_true", help="of somebody who lost the app and the codes"
+        )
         parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,7 +30,9 @@ class Command(BaseCommand):
             validate_email(email)
         except ValidationError:
             raise CommandError(f"{email} is no e-mail address.") from None
-        _, password = make_operator(actor=COMMAND, email=email, may_change=not options["look"])
+        user, password = make_operator(actor=COMMAND, email=email, may_change=not options["look"])
+        if options["reset_second_factor"]:
+            two_factor.turn_off(actor=COMMAND, user=user)
         if options["json"]:
             self.stdout.write(json.dumps({"email": email, "password": password}))
             return

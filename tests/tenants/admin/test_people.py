@@ -60,6 +60,17 @@ def test_an_account_that_exists_keeps_its_password_and_may_be_one_who_looks() ->
     assert client.get("/admin/tenants/tenant/").status_code == 200
 
 
+def test_the_machine_lets_an_operator_in_who_lost_the_second_factor() -> None:
+    user = make_operator()
+
+    call_command("create_operator", user.email, stdout=StringIO())
+    assert SecondFactor.objects.filter(user=user).exists()
+    call_command("create_operator", user.email, "--reset-second-factor", stdout=StringIO())
+
+    assert not SecondFactor.objects.filter(user=user).exists()
+    assert platform_actions()[-1] == "account.second_factor_off"
+
+
 def test_a_typo_makes_nobody() -> None:
     with pytest.raises(CommandError, match="no e-mail address"):
         call_command("create_operator", "not-an-address")
