@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench lock format openapi messages
+.PHONY: help setup run demo test check bench lock format openapi messages
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ $(STAMP): requirements-dev.txt
 
 run: $(STAMP) ## everything in one go, with a demo that scrolls by (make run ARGS="--port 9000")
 	@exec $(BIN)/python manage.py serve --demo $(ARGS)
+
+demo: $(STAMP) ## a story that shows what webhooks do (make demo ARGS=order; ARGS=--help)
+	@exec $(BIN)/python manage.py demo $(or $(ARGS),appointment)
 
 test: $(STAMP) ## all tests, against real servers (make test ARGS="-k retry")
 	@exec $(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)

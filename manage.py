@@ -53,6 +53,8 @@ def provide_environment(arguments: list[str]) -> None:
 def needs_servers(command: str, arguments: list[str]) -> bool:
     if {"-h", "--help"} & set(arguments):
         return False
+    if arguments == ["demo"]:  # it lists the stories
+        return False
     return command not in COMMANDS_WITHOUT_SERVERS or any(each.startswith("--database") for each in arguments)
 
 

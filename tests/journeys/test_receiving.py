@@ -14,7 +14,7 @@ from webhooks_platform.demo.api import post as send
 from webhooks_platform.demo.place import Place
 from webhooks_platform.demo.stage import Stage
 
-pytestmark = pytest.mark.xdist_group("journeys")
+pytestmark = [pytest.mark.xdist_group("journeys"), pytest.mark.timeout(300)]
 
 PAID = {
     "type": "order.paid",

@@ -27,7 +27,7 @@ PLATFORM = "platform"
 
 WIDTH = 96
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 """For what must happen next. On a machine that does much else, it may take its time."""
 
 
