@@ -1,6 +1,7 @@
 """One-time links: looked at by GET, used by POST, a session of one tenant and one role, over when it should be."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -157,6 +158,23 @@ def test_a_form_of_another_site_does_not_use_it_up() -> None:
 
     assert refused.status_code == 403
     assert PortalLink.objects.for_tenant(tenant).get(id=link.id).used_at is None
+
+
+@pytest.mark.parametrize(
+    ("told", "status"), [("same-origin", 302), ("same-site", 403), ("cross-site", 403), (None, 403)]
+)
+def test_the_form_of_its_own_page_uses_it_up(told: str | None, status: int) -> None:
+    """Its page asks browsers to tell nobody its address, so they send `Origin: null`, and whose page it was elsewhere."""
+    _, path = make_link(make_tenant())
+    client = Client(enforce_csrf_checks=True)
+    (token,) = re.findall(r'name="csrfmiddlewaretoken" value="([^"]*)"', client.get(path).content.decode())[
+        :1
+    ]
+    headers = {"Origin": "null"} | ({} if told is None else {"Sec-Fetch-Site": told})
+
+    answer = client.post(path, {"csrfmiddlewaretoken": token}, headers=headers)
+
+    assert answer.status_code == status
 
 
 def test_two_tenants_in_two_windows_of_one_browser() -> None:

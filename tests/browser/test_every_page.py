@@ -1,0 +1,154 @@
+"""Every page that the resolver knows, in light and in dark: nothing of it is hard to read or to use, nothing comes from elsewhere.
+
+A new route of the portal is looked at without being named here; one whose sample is missing fails.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from deliveries.pipeline import ingest
+from tenants.ids import new_id
+from tenants.models import User
+from tenants.services import invitations, portal_looks
+from tenants.services.audit import COMMAND
+from tests.architecture.test_strangers import ACCOUNT, ADMIN, ENTRANCES, PUBLIC, ROUTES, World, make_world
+from tests.browser.conftest import NewWindow, Platform
+from tests.browser.steps import link_to, sign_in
+from tests.support.portal import PASSWORD, make_member
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+SERIOUS = {"serious", "critical"}
+
+NO_PAGES = (".csv", "/export", "/file", ".png", ".css", "/sign-out", "/language", "/logout/", "/jsi18n/")
+"""Files, and forms without a page."""
+
+SHOTS = os.environ.get("BROWSER_SHOTS")
+
+TENANTS_PAGES = [
+    route
+    for route in ROUTES
+    if route.path.startswith("portal/") and "tenant" in route.names and not route.path.endswith(NO_PAGES)
+]
+ADMINS_PAGES = [
+    route
+    for route in ROUTES
+    if route.path.startswith(ADMIN) and "<" not in route.path and not route.path.endswith(NO_PAGES)
+]
+
+
+@dataclass(frozen=True)
+class Seen:
+    world: World
+    admin: User
+    operator: User
+
+
+@pytest.fixture(scope="module")
+def seen(platform: Platform) -> Iterator[Seen]:
+    """One of everything, with a look of its own."""
+    ingest._publisher.drop()
+    world = make_world()
+    portal_looks.change_look(
+        actor=COMMAND, tenant=world.owner, accent="#c2185b", is_catalogue_public=True, origins=[]
+    )
+    operator = User.objects.create_superuser(f"{new_id().hex}@example.com", PASSWORD)
+    yield Seen(world, make_member(world.owner, "admin"), operator)
+    ingest._publisher.drop()
+
+
+def look(page: Page, path: str, findings: list[str]) -> None:
+    """What axe finds in both schemes goes to the findings."""
+    answer = page.goto(path)
+    assert answer is not None, path
+    assert answer.status in {200, 405}, f"{path}: {answer.status}"
+    if answer.status == 405 or "text/html" not in answer.headers.get("content-type", ""):
+        return
+    examine(page, path, findings)
+
+
+def look_at_any(page: Page, path: str, findings: list[str]) -> None:
+    """Whatever it answers: pages that refuse are pages, too."""
+    page.goto(path)
+    examine(page, path, findings)
+
+
+def examine(page: Page, path: str, findings: list[str]) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its words
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in SERIOUS:
+                nodes = [node["html"][:200] for node in violation["nodes"][:3]]
+                findings.append(f"{path} {scheme}: {violation['id']} {nodes}")
+        if SHOTS:
+            take_pictures(page, path, scheme)
+
+
+def take_pictures(page: Page, path: str, scheme: str) -> None:
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        name = path.strip("/").replace("/", "_")[:80]
+        page.screenshot(path=Path(SHOTS or ".") / f"{name}.{width}.{scheme}.png", full_page=True)
+    page.set_viewport_size({"width": 1280, "height": 720})
+
+
+def test_the_pages_of_a_tenant(seen: Seen, window: NewWindow) -> None:
+    page = window()
+    sign_in(page, seen.admin)
+    findings: list[str] = []
+
+    for route in TENANTS_PAGES:
+        look(page, route.at(seen.world.sample), findings)
+
+    assert findings == []
+
+
+def test_the_pages_around_them(seen: Seen, window: NewWindow) -> None:
+    """Getting in, the account, the public catalogue, and what is said when something is not there."""
+    findings: list[str] = []
+    nobody, person = window(), window()
+    sign_in(person, seen.admin)
+    invitation = invitations.SIGNER.sign("x" * 43)
+    walked = set()
+    for route in sorted(ENTRANCES - {"portal/sign-out", "portal/language", "portal/sign-in/code"}):
+        path = "/" + route.replace("<portal_token:token>", link_to(seen.world.owner).rpartition("/")[2])
+        path = path.replace("<signed_token:token>", invitation).replace("<user_id:user>", f"usr_{'0' * 26}")
+        if "<" in path.replace("<str:token>", "x") or path.endswith((".png", ".css")):
+            continue
+        walked.add(route)
+        look_at_any(nobody, path.replace("<str:token>", "x"), findings)
+    assert walked >= {"portal/sign-in", "portal/reset", "portal/enter/<portal_token:token>"}
+    for route in sorted(ACCOUNT):
+        look_at_any(person, f"/{route}", findings)
+    for each in (route for route in ROUTES if route.path.startswith(PUBLIC)):
+        look(nobody, each.at(seen.world.sample), findings)
+    look_at_any(nobody, "/portal/no/such/page", findings)
+
+    assert findings == []
+
+
+def test_the_pages_of_operators(seen: Seen, window: NewWindow) -> None:
+    page = window()
+    sign_in_to_admin(page, seen.operator)
+    findings: list[str] = []
+
+    for route in ADMINS_PAGES:
+        look_at_any(page, f"/{route.path}", findings)
+
+    assert findings == []
+
+
+def sign_in_to_admin(page: Page, operator: User) -> None:
+    page.goto("/admin/login/")
+    if "/portal/" in page.url:
+        sign_in(page, operator)
+        return
+    page.get_by_label("E-mail address").fill(operator.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button").first.click()
