@@ -22,7 +22,7 @@ from tests.support.platform import OwnServers, Place
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
-WAIT_MS = 15_000
+WAIT_MS = 30_000
 
 
 class Platform:

@@ -33,7 +33,7 @@ from tests.browser.conftest import NewWindow, Platform
 from tests.browser.steps import link_to, sign_in
 from tests.support.portal import PASSWORD, make_member
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 SERIOUS = {"serious", "critical"}
 

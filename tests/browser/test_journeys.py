@@ -16,11 +16,11 @@ from tests.browser.steps import link_to, make_place, shop, sign_in
 from tests.support.api import make_key
 from tests.support.portal import PASSWORD
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 
 def wait_for_mail(platform: Platform, address: str) -> EmailMessage:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while (mail := platform.mail_to(address)) is None:
         assert time.monotonic() < deadline, f"no mail to {address}"
         time.sleep(0.1)
@@ -115,7 +115,7 @@ def replay(page: Page) -> None:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
