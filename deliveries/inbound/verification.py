@@ -131,15 +131,15 @@ def settings_of(value: object) -> dict[str, Any]:
 
 def _check_hmac(made: Verification, wrong: Collector) -> None:
     if not made.header:
-        wrong.add("header", "required", "Must name the header with the signature.")
+        wrong.add("header", "incomplete", "Must name the header with the signature.")
     if "{timestamp}" in made.signed and not (made.timestamp_header or made.timestamp_key):
-        wrong.add("timestamp_header", "required", "Must name where the signed timestamp comes.")
+        wrong.add("timestamp_header", "incomplete", "Must name where the signed timestamp comes.")
     if "{timestamp}" not in made.signed and (made.timestamp_header or made.timestamp_key):
         wrong.add("signed", "invalid", "Must cover {timestamp}, or anybody could renew it.")
     if "{id}" in made.signed and not made.id_header:
-        wrong.add("id_header", "required", "Must name the header with the signed id.")
+        wrong.add("id_header", "incomplete", "Must name the header with the signed id.")
     if made.timestamp_key and not made.signature_key:
-        wrong.add("signature_key", "required", "Must name the pair with the signature.")
+        wrong.add("signature_key", "incomplete", "Must name the pair with the signature.")
 
 
 def secrets(value: object) -> list[str]:
@@ -149,7 +149,7 @@ def secrets(value: object) -> list[str]:
 def check_secrets(settings: Verification, given: Sequence[str]) -> None:
     """Raise Invalid, at `secrets`, unless the scheme can use them."""
     if settings.scheme != Scheme.NONE and not given:
-        raise Invalid("required", "This scheme needs a secret.", at="secrets")
+        raise Invalid("incomplete", "This scheme needs a secret.", at="secrets")
     for each in given:
         try:
             if settings.scheme == Scheme.STANDARD:

@@ -393,11 +393,11 @@ def _check(source: Source) -> None:
     verification.check_secrets(Verification(**source.verification), secrets)
     wrong = Collector()
     if not source.event_type:
-        wrong.add("event_type", "required", "Must be given, unless a preset has one.")
+        wrong.add("event_type", "incomplete", "Must be given, unless a preset has one.")
     if source.dedup_header and source.dedup_path:
         wrong.add("dedup_path", "invalid", "Must be empty when dedup_header names where the id is.")
     if source.handshake == Handshake.META and not token:
-        wrong.add("verify_token", "required", "Meta's handshake needs one.")
+        wrong.add("verify_token", "incomplete", "Meta's handshake needs one.")
     wrong.done()
 
 

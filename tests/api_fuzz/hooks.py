@@ -17,6 +17,11 @@ EVENT_TYPES = ("order.created", "order.paid", "invoice.paid")
 NAME = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*")
 
 BEYOND_A_SCHEMA = {
+    "does_not_fit",  # settings of an endpoint together
+    "incomplete",  # what another field of a source makes necessary
+    "invalid_cursor",  # a place in a line
+    "invalid_network",  # what addresses are
+    "invalid_secret",  # what a scheme can use
     "address_blocked",  # what hosts are
     "blocked_port",
     "invalid_host",

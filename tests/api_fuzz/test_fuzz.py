@@ -30,10 +30,11 @@ FOLDER = Path(__file__).parent
 EVENT_TYPES = ("order.created", "order.paid", "invoice.paid")
 
 PARTS = {
-    "tenants": r"^/api/v1/(whoami|tenants(/\{tenant\}(/(api-keys|portal-links).*)?)?)$",
-    "catalogue": r"^/api/v1/(tenants/\{tenant\}/)?event-types(/.*)?$",
+    "tenants": r"^/api/v1/(whoami|tenants(/\{tenant\}(/(api-keys|portal-links|notifications).*)?)?)$",
+    "catalogue": r"^/api/v1/(tenants/\{tenant\}/)?(event-types|packs)(/.*)?$",
     "endpoints": r"^/api/v1/tenants/\{tenant\}/endpoints(/\{endpoint\}(/(en|dis)able)?)?$",
     "of endpoints": r"^/api/v1/tenants/\{tenant\}/endpoints/\{endpoint\}/(?!(en|dis)able$).*$",
+    "sources": r"^/api/v1/tenants/\{tenant\}/sources(/.*)?$",
     "events": r"^/api/v1/tenants/\{tenant\}/(events|deliveries|jobs)(/.*)?$",
 }
 """Each is a test of its own, so that they run beside each other."""

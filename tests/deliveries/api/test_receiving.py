@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -103,6 +104,19 @@ def test_a_request_makes_an_event_that_is_fanned_out(
     assert (row.method, row.size, row.remote_ip) == (method, len(body), "127.0.0.1")
     assert b"x-api-key: ***" in bytes(row.headers)
     assert b"s3cret" not in bytes(row.headers)
+
+
+def test_an_accepted_request_costs_two_statements_and_its_share_of_a_transaction() -> None:
+    """The door and its count; the rest is `ingest`, on its own connection, with whoever else publishes."""
+    source, path = make_source(dedup_path="id")
+    send = partial(Client().post, path, content_type="application/json")
+    send(b"{}")
+
+    with CaptureQueriesContext(connection) as queries:
+        assert send(b'{"id": 1}').status_code == 200
+
+    assert [query["sql"].split()[0] for query in queries.captured_queries] == ["SELECT", "INSERT"]
+    assert len(kept(source)) == 2
 
 
 def test_answers_are_no_pages(platform: str) -> None:

@@ -94,8 +94,8 @@ def test_logs_mask_the_token(caplog: pytest.LogCaptureFixture) -> None:
         ({"event_type": "data."}, [("event_type", "invalid_expression")]),
         ({"event_type": "nothing.known"}, [("event_type", "invalid_expression")]),
         ({"data": "1 +"}, [("data", "invalid_expression")]),
-        ({"verification": {"scheme": "hmac"}}, [("verification.header", "required")]),
-        ({"verification": {"scheme": "basic"}}, [("secrets", "required")]),
+        ({"verification": {"scheme": "hmac"}}, [("verification.header", "incomplete")]),
+        ({"verification": {"scheme": "basic"}}, [("secrets", "incomplete")]),
         ({"preset": "nobody"}, [("preset", "invalid_choice")]),
         ({"secrets": []}, [("secrets", "too_short")]),
         ({"allowed_networks": ["everywhere"]}, [("allowed_networks.0", "invalid_network")]),
@@ -103,7 +103,7 @@ def test_logs_mask_the_token(caplog: pytest.LogCaptureFixture) -> None:
         ({"response_body": "\x00"}, [("response_body", "invalid_characters")]),
         ({"dedup_seconds": 59}, [("dedup_seconds", "too_small")]),
         ({"dedup_header": "x-id", "dedup_path": "id"}, [("dedup_path", "invalid")]),
-        ({"handshake": "meta"}, [("verify_token", "required")]),
+        ({"handshake": "meta"}, [("verify_token", "incomplete")]),
         ({"kind": "other"}, [("kind", "invalid_choice")]),
         ({"other": 1}, [("other", "unknown_field")]),
     ],
@@ -125,7 +125,7 @@ def test_without_preset_an_event_type_is_needed() -> None:
 
     refused = tenant_api(tenant).post(f"/tenants/{tenant.slug}/sources", {"name": "in"})
 
-    assert error_codes(refused) == [("event_type", "required")]
+    assert error_codes(refused) == [("event_type", "incomplete")]
 
 
 def test_patch_is_tri_state_and_leaves_secrets() -> None:
