@@ -65,6 +65,28 @@ def env_list(name: str) -> list[str]:
     return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
 
 
+def env_emails(name: str) -> list[str]:
+    """Addresses with commas between."""
+    addresses = env_list(name)
+    for address in addresses:
+        local, _, host = address.rpartition("@")
+        if not local or not host or any(character.isspace() for character in address):
+            raise ImproperlyConfigured(
+                f"{name}: {address!r} is no e-mail address. Write ops@example.com, several with commas."
+            )
+    return addresses
+
+
+def env_url(name: str) -> str:
+    """http or https, or nothing. Its value is not repeated: it may open something."""
+    text = env_str(name)
+    if text and not (urlsplit(text).scheme in {"http", "https"} and urlsplit(text).hostname):
+        raise ImproperlyConfigured(
+            f"{name} is no URL. Set it to one such as https://hooks.slack.com/services/…"
+        )
+    return text
+
+
 def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     text = os.environ.get(name, default)
     if text not in choices:

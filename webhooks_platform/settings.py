@@ -13,11 +13,13 @@ from webhooks_platform.env import (
     env_bool,
     env_choice,
     env_email,
+    env_emails,
     env_encryption_keys,
     env_int,
     env_list,
     env_networks,
     env_str,
+    env_url,
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -271,8 +273,8 @@ WEBHOOKS_INBOUND_HOST = env_str("WEBHOOKS_INBOUND_HOST").lower()
 """The host of `/in/…` alone, if incoming webhooks are to have one apart from pages and API."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
 """Opens `/metrics` to other machines; this one may always read it."""
-WEBHOOKS_OPERATOR_EMAILS = env_list("WEBHOOKS_OPERATOR_EMAILS")
+WEBHOOKS_OPERATOR_EMAILS = env_emails("WEBHOOKS_OPERATOR_EMAILS")
 """Who is told of all tenants' endpoints that fail, recover or are disabled; a digest, at most every 15 minutes."""
-WEBHOOKS_OPERATOR_SLACK_URL = env_str("WEBHOOKS_OPERATOR_SLACK_URL")
+WEBHOOKS_OPERATOR_SLACK_URL = env_url("WEBHOOKS_OPERATOR_SLACK_URL")
 """The same, to a Slack-compatible incoming webhook."""
 WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")
