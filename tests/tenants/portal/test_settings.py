@@ -6,14 +6,17 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from tenants import ids
-from tenants.models import ApiKey, AuditEntry, Member, Tenant, User
+from tenants.models import ApiKey, AuditEntry, EventType, Member, Tenant, User
 from tenants.services import audit, invitations, members, notifications
 from tenants.services.audit import Actor
 from tenants.services.notifications import About, Digest, Wanted
-from tests.support.api import Api, make_tenant
+from tests.deliveries.portal.test_pages import check_policy
+from tests.support.api import Api, make_key, make_tenant
 from tests.support.portal import actions_of, browser, make_member, text_of
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -40,6 +43,35 @@ def test_everybody_finds_what_is_theirs() -> None:
 
     assert browser(tenant, "admin").get(start)["Location"] == f"{start}/members"
     assert browser(tenant, "viewer").get(start)["Location"] == f"{start}/notifications"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "settings/members",
+        "settings/keys",
+        "settings/keys/new",
+        "settings/audit",
+        "settings/notifications",
+        "settings/look",
+        "catalogue",
+        "catalogue/types/order.created",
+    ],
+)
+def test_they_keep_to_the_policy_and_ask_little_of_the_database(page: str) -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="order.created")
+    client = browser(tenant, "admin")
+    for _ in range(3):
+        make_member(tenant)
+        make_key(tenant)
+
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(f"/portal/{tenant.slug}/{page}")
+
+    assert response.status_code == 200
+    check_policy(response)
+    assert len(queries) <= 9
 
 
 # --- members ----------------------------------------------------------------------------------------------------------
