@@ -108,6 +108,10 @@ def test_an_operator_resets_the_second_factor_of_somebody_else() -> None:
     assert platform_actions()[-1] == "account.second_factor_off"
 
 
+def test_an_operator_changes_the_own_password_where_everybody_does() -> None:
+    assert operator().get("/admin/password_change/")["Location"] == "/portal/account/password"
+
+
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
 
