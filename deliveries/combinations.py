@@ -6,6 +6,7 @@ from deliveries.models import Endpoint
 from deliveries.pipeline.signature_template import header_names, parse
 from deliveries.validation import Collector
 
+IN_BATCHES = ("standard", "raw", "cloudevents")
 NOT_IN_A_QUERY = ("xml", "cloudevents", "cloudevents-binary")
 
 
@@ -19,6 +20,8 @@ def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequen
             "does_not_fit",
             f"With GET the payload is in the query string, which cannot be {endpoint.format}.",
         )
+    if endpoint.batch is not None:
+        _check_batch(endpoint, wrong)
     if endpoint.auth is not None and "authorization" in taken:
         wrong.add("auth", "does_not_fit", "The endpoint has a header Authorization of its own already.")
     if not endpoint.url.startswith("https:"):
@@ -39,6 +42,25 @@ def _check_kind(endpoint: Endpoint, wrong: Collector) -> None:
         wrong.add("ordering", "does_not_fit", "What is polled comes in the order of publication anyway.")
     if is_polled and endpoint.method == "GET":
         wrong.add("method", "does_not_fit", "What is polled is not sent: its payload is a body.")
+
+
+def _check_batch(endpoint: Endpoint, wrong: Collector) -> None:
+    if endpoint.kind == Endpoint.Kind.POLL:
+        wrong.add("batch", "does_not_fit", "Whoever polls says how many events to give.")
+    if endpoint.ordering == Endpoint.Ordering.FIFO:
+        wrong.add(
+            "batch",
+            "does_not_fit",
+            "With fifo one event of each key is sent at a time, so a batch would mix keys.",
+        )
+    if endpoint.method == Endpoint.Method.GET:
+        wrong.add("batch", "does_not_fit", "A query string holds one event alone: use POST or PUT.")
+    if endpoint.format not in IN_BATCHES:
+        wrong.add(
+            "batch",
+            "does_not_fit",
+            f"The format {endpoint.format} holds one event alone: use {', '.join(IN_BATCHES)}.",
+        )
 
 
 def _check_template(endpoint: Endpoint, taken: set[str], wrong: Collector) -> None:

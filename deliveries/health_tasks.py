@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from celery import shared_task
 
 from deliveries.services import announcements, failing, notices, summaries
+from deliveries.services.outgoing import open_configured_transport
 
 
 @shared_task(name="deliveries.announce", ignore_result=True, expires=10)
@@ -22,9 +23,6 @@ def judge_failing() -> None:
 @shared_task(name="deliveries.notify", ignore_result=True, expires=60)
 def notify() -> None:
     """Every minute: notices to people, of what happened."""
-    # That module imports this one, so that Celery finds its tasks.
-    from deliveries.tasks import open_configured_transport  # noqa: PLC0415
-
     notices.gather(now=datetime.now(UTC))
     notices.send_waiting(now=datetime.now(UTC), open_transport=open_configured_transport)
 

@@ -111,6 +111,8 @@ class Endpoint(TenantOwned):
     """Requests per second."""
     max_in_flight = models.PositiveSmallIntegerField(default=10)
     ordering = models.CharField(max_length=4, choices=Ordering.choices, default=Ordering.NONE)
+    batch = models.JSONField(null=True, blank=True)
+    """`max_events` and `max_wait_ms`: several events in one request."""
     retry_schedule = ArrayField(models.PositiveIntegerField(), null=True, blank=True)
     """Seconds to wait before each retry; empty means the default schedule."""
     metadata = models.JSONField(default=dict, blank=True)

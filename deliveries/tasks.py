@@ -24,12 +24,12 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from deliveries import health_tasks, job_tasks
+from deliveries.models import Endpoint
 from deliveries.pipeline import counters, partitions, retention, sweeps
-from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.dispatch import Dispatcher, Ending
-from deliveries.pipeline.transport import Transport, open_transport
 from deliveries.services import polling, receiving, sources
-from deliveries.services.endpoints import disable_gone, forget_deleted
+from deliveries.services.endpoints import disable_by_answer, forget_deleted
+from deliveries.services.outgoing import open_configured_transport
 
 __all__ = [
     "correct_backlog",
@@ -39,6 +39,7 @@ __all__ = [
     "health_tasks",
     "job_tasks",
     "make_partitions",
+    "open_configured_transport",
     "repair",
     "sweep",
 ]
@@ -106,23 +107,19 @@ def stop_fd() -> Iterator[int | None]:
             os.close(terminated)
 
 
-def open_configured_transport(capacity: int) -> Transport:
-    guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
-    return open_transport(
-        settings.WEBHOOKS_TRANSPORT,
-        guard=guard,
-        max_in_flight=capacity,
-        dns_servers=settings.WEBHOOKS_DNS_SERVERS,
-        verify_ca=settings.WEBHOOKS_CA_FILE or None,
-        max_connections=2 * capacity,
-    )
-
-
 def gone(endpoint_id: UUID) -> None:
+    _disable(endpoint_id, Endpoint.DisabledReason.GONE)
+
+
+def refused(endpoint_id: UUID) -> None:
+    _disable(endpoint_id, Endpoint.DisabledReason.RECEIVER)
+
+
+def _disable(endpoint_id: UUID, reason: Endpoint.DisabledReason) -> None:
     """Called in a thread of the dispatcher's, whose Django connection must not go stale in between."""
     close_old_connections()
     try:
-        disable_gone(endpoint_id=endpoint_id)
+        disable_by_answer(endpoint_id=endpoint_id, reason=reason)
     finally:
         close_old_connections()
 
@@ -140,6 +137,7 @@ def dispatch() -> str:
             open_transport=open_configured_transport,
             capacity=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_gone=gone,
+            on_refused=refused,
             user_agent=settings.WEBHOOKS_USER_AGENT,
             stop_fd=fd,
             at_most=settings.WEBHOOKS_DISPATCHERS,

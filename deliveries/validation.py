@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import quote, unquote_plus
 
 import idna
@@ -50,6 +51,8 @@ __all__ = [
     "EVENT_TYPE",
     "FORMATS",
     "MASK",
+    "MAX_BATCH_EVENTS",
+    "MAX_BATCH_WAIT_MS",
     "MAX_CHANNELS",
     "MAX_EVENT_TYPE_LENGTH",
     "MAX_HEADERS",
@@ -74,6 +77,7 @@ __all__ = [
     "Invalid",
     "InvalidContent",
     "WrongField",
+    "batch",
     "boolean",
     "catalogue_event_type_name",
     "channel",
@@ -261,6 +265,32 @@ def rate_limit(value: object) -> float | None:
 
 def max_in_flight(value: object) -> int:
     return whole_number(value, low=1, high=1000)
+
+
+MAX_BATCH_EVENTS = 250
+MAX_BATCH_WAIT_MS = 60_000
+
+
+def batch(value: object) -> dict[str, int]:
+    """`{"max_events", "max_wait_ms"}`: both are needed, for neither has a default that suits everybody."""
+    if not isinstance(value, dict):
+        raise Invalid("invalid_type", "Must be an object.")
+    bounds = {"max_events": (2, MAX_BATCH_EVENTS), "max_wait_ms": (0, MAX_BATCH_WAIT_MS)}
+    wrong = Collector()
+    for field in value:
+        if field not in bounds:
+            wrong.add(shown(field), "unknown_field", "There is no such field.")
+    cleaned: dict[str, int] = {}
+    for field, (low, high) in bounds.items():
+        if field not in value:
+            wrong.add(field, "required", "Must be given.")
+            continue
+        number_ = wrong.check(field, partial(whole_number, low=low, high=high), value[field])
+        if number_ is not None:
+            cleaned[field] = number_
+    if wrong.errors:
+        raise Invalid.of_parts(wrong.errors)
+    return cleaned
 
 
 MAX_RETRIES = 20

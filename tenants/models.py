@@ -100,6 +100,8 @@ class Tenant(models.Model):
     limits = models.JSONField(default=dict, blank=True)
     weight = models.PositiveSmallIntegerField(db_default=1, default=1)
     """Of its deliveries while tenants compete: with 3 it may have three times what another has."""
+    verify_endpoints = models.BooleanField(db_default=False, default=False)
+    """A new endpoint, or a new URL of one, has to echo a challenge first."""
     settings_version = models.BigIntegerField(default=1)
     """Raised in the transaction of every change that fan-out can see; each event keeps the one it was fanned out by."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)

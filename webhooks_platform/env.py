@@ -114,6 +114,22 @@ def env_networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Networ
     return [allowed.network for allowed in env_allowed_networks(name)]
 
 
+def env_proxy(name: str) -> str:
+    """`http://[user:password@]host:port`, or nothing."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        is_right = parts.scheme == "http" and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        is_right = False
+    if not is_right or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        # Not shown: it may hold a password.
+        raise ImproperlyConfigured(f"{name} is no proxy. Write it as http://host:3128.")
+    return text
+
+
 def env_encryption_keys(name: str) -> list[tuple[str, bytes]]:
     """`id:base64` with 32 bytes each; the first encrypts, all decrypt."""
     keys: list[tuple[str, bytes]] = []

@@ -18,6 +18,7 @@ from webhooks_platform.env import (
     env_int,
     env_list,
     env_networks,
+    env_proxy,
     env_str,
     env_url,
 )
@@ -250,6 +251,8 @@ WEBHOOKS_DNS_SERVERS = env_list("WEBHOOKS_DNS_SERVERS")
 """Name servers (`ip` or `ip:port`) instead of the machine's own."""
 WEBHOOKS_CA_FILE = env_str("WEBHOOKS_CA_FILE")
 """PEM file of authorities that endpoints' certificates may come from, instead of the usual ones."""
+WEBHOOKS_EGRESS_PROXY = env_proxy("WEBHOOKS_EGRESS_PROXY")
+"""`http://[user:password@]host:port`: everything sent to customers' addresses goes through it, by CONNECT."""
 WEBHOOKS_MAX_IN_FLIGHT = env_int("WEBHOOKS_MAX_IN_FLIGHT", 2048, low=16, high=20000)
 """C of the design: requests that one dispatcher has in the air at once."""
 WEBHOOKS_DISPATCHERS = env_int("WEBHOOKS_DISPATCHERS", 1, low=1, high=64)

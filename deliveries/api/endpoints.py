@@ -93,6 +93,15 @@ HEALTH: fields.AnySchema = {
         | {"description": "It was disabled and got nothing since: what recover and replay would send."},
     },
 }
+BATCH: fields.AnySchema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["max_events", "max_wait_ms"],
+    "properties": {
+        "max_events": fields.whole_number(2, validation.MAX_BATCH_EVENTS),
+        "max_wait_ms": fields.whole_number(0, validation.MAX_BATCH_WAIT_MS),
+    },
+}
 
 EXAMPLE: dict[str, Any] = {
     "id": "ep_01h455vb4pex5vsknk084sn02q",
@@ -118,6 +127,7 @@ EXAMPLE: dict[str, Any] = {
     "rate_limit": None,
     "max_in_flight": 10,
     "ordering": "none",
+    "batch": None,
     "retry_schedule": None,
     "metadata": {},
     "health": {
@@ -218,6 +228,12 @@ class EndpointChange(Input):
         validation.max_in_flight, fields.whole_number(1, 1000), help_text="Requests at once."
     )
     ordering = Field(validation.ordering, {"type": "string", "enum": list(validation.ORDERINGS)})
+    batch = Field(
+        validation.batch,
+        BATCH,
+        help_text="Several events in one request, as soon as `max_events` wait or the first of them has waited "
+        "`max_wait_ms`. Not with fifo, GET, xml, form or cloudevents-binary.",
+    )
     retry_schedule = Field(
         validation.retry_schedule,
         fields.list_of(fields.whole_number(0, validation.MAX_RETRY_WAIT_SECONDS), validation.MAX_RETRIES),
@@ -302,6 +318,7 @@ class EndpointOut(Output):
     rate_limit = Shown(fields.nullable({"type": "number"}))
     max_in_flight = Shown({"type": "integer"})
     ordering = Shown({"type": "string", "enum": list(validation.ORDERINGS)})
+    batch = Shown(fields.nullable(BATCH))
     retry_schedule = Shown(fields.nullable(fields.list_of({"type": "integer"})))
     metadata = Shown(fields.TEXTS)
     health = Shown(HEALTH, "How it does; read-only.")
@@ -335,6 +352,7 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         "rate_limit": endpoint.rate_limit,
         "max_in_flight": endpoint.max_in_flight,
         "ordering": endpoint.ordering,
+        "batch": endpoint.batch,
         "retry_schedule": endpoint.retry_schedule,
         "metadata": endpoint.metadata,
         "health": health_json(endpoint),
@@ -393,13 +411,21 @@ class EndpointsView(TenantAPIView):
         request=EndpointIn,
         responses={201: EndpointOut},
     )
-    @idempotent()
+    @idempotent(prepared=True)
     def post(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """`409 uid_taken`, and `409 limit_reached` over the tenant's limits."""
+        """`409 uid_taken`, and `409 limit_reached` over the tenant's limits. If the tenant has `verify_endpoints`, a
+        challenge is sent first, and `422` names `url` when it is not echoed."""
         given = EndpointIn.read(request)
         with refusing():
-            endpoint = endpoints.create_endpoint(actor=self.actor, tenant=self.tenant, **given)
+            endpoint = endpoints.create_endpoint(
+                actor=self.actor, tenant=self.tenant, proof=self.proof, **given
+            )
         return created(endpoint_json(endpoint), location_of(endpoint))
+
+    def prepare_post(self, request: Request) -> None:
+        """The challenge, before there is any transaction."""
+        with refusing():
+            self.proof = endpoints.prove_new(tenant=self.tenant, **EndpointIn.read(request))
 
 
 class EndpointView(TenantAPIView):
@@ -442,7 +468,10 @@ class EndpointView(TenantAPIView):
         given = EndpointChange.read(request, is_partial=True)
         assert self.endpoint is not None
         with refusing():
-            changed = endpoints.update_endpoint(actor=self.actor, endpoint=self.endpoint, **given)
+            proof = endpoints.prove_change(endpoint=self.endpoint, **given)
+            changed = endpoints.update_endpoint(
+                actor=self.actor, endpoint=self.endpoint, proof=proof, **given
+            )
         return Response(endpoint_json(changed))
 
     @extend_schema(
@@ -458,16 +487,23 @@ class EndpointView(TenantAPIView):
         if endpoint.startswith(f"{ids.ENDPOINT}_"):
             assert self.endpoint is not None
             with refusing():
+                proof = endpoints.prove_change(endpoint=self.endpoint, is_merging=False, **given)
                 changed = endpoints.update_endpoint(
-                    actor=self.actor, endpoint=self.endpoint, is_merging=False, **given
+                    actor=self.actor, endpoint=self.endpoint, is_merging=False, proof=proof, **given
                 )
             return Response(endpoint_json(changed))
         if given.pop("uid", endpoint) != endpoint:
             raise problems.invalid([("uid", "mismatch", "Must be the uid in the path, or be left out.")])
         with refusing():
+            proof = (
+                endpoints.prove_new(tenant=self.tenant, **given)
+                if self.endpoint is None
+                else endpoints.prove_change(endpoint=self.endpoint, is_merging=False, **given)
+            )
             row, is_new = endpoints.put_endpoint(
                 actor=self.actor,
                 tenant=self.tenant,
+                proof=proof,
                 uid=endpoint,
                 has_event_types="event_types" in given,
                 **given,

@@ -4,6 +4,7 @@ Called by `dispatch`, once per event and format, however many endpoints get it. 
 bytes on every attempt. `docs/formats.md` shows receivers what comes, and how to verify it.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -22,6 +23,7 @@ __all__ = [
     "Format",
     "RequestTooLarge",
     "encode",
+    "encode_batch",
     "query_of",
     "source_of",
     "wire_query",
@@ -89,6 +91,34 @@ def encode(
             return "application/x-www-form-urlencoded", [], form.encode()
         case _:
             assert_never(kind)
+
+
+def encode_batch(
+    format: str, events: Sequence[tuple[str, str, datetime, bytes]], *, source: str
+) -> tuple[str, bytes]:
+    """(content type, body) of several: id, type, time and data of each. In the formats that are JSON."""
+    kind = Format(format)
+    match kind:
+        case Format.STANDARD:
+            single = [
+                b'{"id":"%b",%b' % (id_text.encode(), envelope(event_type, format_time(at), data)[1:])
+                for id_text, event_type, at, data in events
+            ]
+            content_type = "application/json"
+        case Format.RAW:
+            single = [data for _, _, _, data in events]
+            content_type = "application/json"
+        case Format.CLOUDEVENTS:
+            single = [
+                _cloud_event(id_text, source, event_type, format_time(at), data)
+                for id_text, event_type, at, data in events
+            ]
+            content_type = "application/cloudevents-batch+json"
+        case Format.CLOUDEVENTS_BINARY | Format.XML | Format.FORM:
+            raise ValueError(f"{format} holds one event alone")
+        case _:
+            assert_never(kind)
+    return content_type, b"[%b]" % b",".join(single)
 
 
 def _cloud_event(id: str, source: str, type: str, time: str, data: bytes) -> bytes:

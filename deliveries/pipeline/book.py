@@ -10,7 +10,7 @@ whoever comes next. A tenant's weight multiplies what it may have, and how many 
 import heapq
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -145,6 +145,10 @@ class HeldLane:
     """More is to be ended than one round ended."""
     is_hungry: bool = False
     """Its next delivery's payload is not here and being fetched."""
+    is_gathering: bool = False
+    """Waits for a batch to be full, or whole, or for its time."""
+    impatient_at: float | None = None
+    """When it stops waiting for what is missing of a batch."""
     is_dropped: bool = False
     """Lost, paused or stopped: nothing more starts; it goes back when the last result is recorded."""
     cleared_at: float | None = None
@@ -208,6 +212,12 @@ class HeldLane:
     def limit(self) -> int:
         """Requests at once: what its answers have earned, up to what the endpoint wants."""
         return min(int(self.slots), self.config.max_in_flight)
+
+    @property
+    def ahead(self) -> int:
+        """Deliveries that it can use at once."""
+        batch = self.config.batch
+        return self.limit if batch is None else self.limit * batch.max_events
 
     @property
     def is_idle(self) -> bool:
@@ -285,6 +295,8 @@ class Book:
         lane.queue.extend(owed)
         self.loaded += len(owed)
         lane.share.loaded += len(owed)
+        if lane.is_gathering:
+            lane.is_gathering = lane.is_paced = False
         self.offer(lane)
 
     def drop_queue(self, lane: HeldLane) -> None:
@@ -410,6 +422,19 @@ class Book:
             lane.tokens -= 1.0
         lane.flying[owed.id] = lane.flying.get(owed.id, 0) + 1
         self.offer(lane)
+
+    def joined(self, lane: HeldLane, others: Sequence[Owed]) -> None:
+        """They go out in the request that was just started."""
+        self.loaded -= len(others)
+        lane.share.loaded -= len(others)
+        lane.served += len(others)
+        for owed in others:
+            lane.flying[owed.id] = lane.flying.get(owed.id, 0) + 1
+
+    def gather(self, lane: HeldLane, seconds: float) -> None:
+        """Look again after so long, or when more is loaded."""
+        lane.is_gathering = lane.is_paced = True
+        heapq.heappush(self.paced, (time.monotonic() + seconds, lane.endpoint_id))
 
     def answered(self, lane: HeldLane, *, is_good: bool, is_timeout: bool, was_slow: bool) -> None:
         lane.in_air -= 1

@@ -18,7 +18,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from uuid import UUID
 
 import psycopg
 
+from deliveries.pipeline import batch as batches
 from deliveries.pipeline import counters, lanes
 from deliveries.pipeline.announce import Kind, Transition, keep_transitions
 from deliveries.pipeline.book import (
@@ -43,12 +44,12 @@ from deliveries.pipeline.book import (
 )
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
-from deliveries.pipeline.endpoints import EndpointConfig
+from deliveries.pipeline.endpoints import BatchRule, EndpointConfig
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
-from deliveries.pipeline.outcome import GONE, Outcome, is_final, retry_after_seconds
+from deliveries.pipeline.outcome import GONE, Outcome, Wish, is_final, retry_after_seconds, wish_of
 from deliveries.pipeline.record import Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.retry import next_wait
@@ -120,7 +121,18 @@ STOP_LOOK_SECONDS = 0.05
 
 DESCRIPTORS_SPARE = 200
 
+BATCH_LOOK_SECONDS = 0.02
+"""Between looks whether all of a batch is in memory."""
+
+BATCH_PATIENCE_SECONDS = 1.0
+"""How long a batch waits for what is not in memory yet. Then what is there goes, so that lanes cannot block one another."""
+
 UNAUTHORIZED = 401
+
+WISHES = {
+    Wish.DISABLE: "The receiver asked to disable the endpoint.",
+    Wish.ABORT: "The receiver asked not to try again.",
+}
 
 Connection = psycopg.Connection[Row]
 
@@ -156,6 +168,7 @@ class Dispatcher:
         open_transport: Callable[[int], Transport],
         capacity: int,
         on_gone: Callable[[UUID], None],
+        on_refused: Callable[[UUID], None] = lambda _: None,
         user_agent: str,
         stop_fd: int | None = None,
         at_most: int = 1_000,
@@ -167,6 +180,9 @@ class Dispatcher:
         self.capacity = min(capacity, raise_descriptor_limit())
         self.transport = open_transport(self.capacity)
         self.on_gone = on_gone
+        """Told of an endpoint that answered 410."""
+        self.on_refused = on_refused
+        """Told of one whose receiver asks for nothing more."""
         self.user_agent_line = f"user-agent: {user_agent}"
         self.stop_fd = stop_fd
         self.at_most = at_most
@@ -200,7 +216,8 @@ class Dispatcher:
         self.done = 0
         self.ending: Ending | None = None
         self.drain_until = 0.0
-        self.gone: set[bytes] = set()
+        self.stopped: dict[bytes, Callable[[UUID], None]] = {}
+        """Endpoints that want no more, and who is told when the answer that said so is recorded."""
         self.transitions: list[Transition] = []
         self.random = random.Random()  # noqa: S311 - jitter, no secret
 
@@ -326,6 +343,9 @@ class Dispatcher:
             lane = book.next_lane()
             if lane is None:
                 return
+            if lane.config.batch is not None:
+                self._send_batch(lane, lane.config.batch, now)
+                continue
             owed = lane.queue[0]
             payload = book.payloads.get(owed.payload_key)
             if payload is None:
@@ -335,6 +355,42 @@ class Dispatcher:
             lane.queue.popleft()
             book.started(lane, owed)
             self._start(lane, owed, payload, now)
+
+    def _send_batch(self, lane: HeldLane, rule: BatchRule, now: float) -> None:
+        """What goes together, in one request; or look again a little later."""
+        payloads = self.book.payloads
+        at = time.monotonic()
+        together = batches.ready(
+            lane.queue,
+            rule,
+            now=now,
+            is_all_here=lane.is_dry,
+            is_present=lambda owed: owed.payload_key in payloads,
+            is_patient=lane.impatient_at is None or at < lane.impatient_at,
+        )
+        if isinstance(together, float):
+            if not together and lane.impatient_at is None:
+                lane.impatient_at = at + BATCH_PATIENCE_SECONDS
+            # What is missing is fetched and loaded meanwhile.
+            self.hungry.add(lane)
+            self.attention.add(lane)
+            self.book.gather(lane, together or BATCH_LOOK_SECONDS)
+            return
+        lane.is_gathering, lane.impatient_at, lane.cleared_at = False, None, None
+        going = {owed.id for owed in together}
+        lane.queue = deque(owed for owed in lane.queue if owed.id not in going)
+        # An event whose payload was erased meanwhile ends by itself.
+        sendable = [owed for owed in together if payloads[owed.payload_key].data is not None]
+        for owed in together:
+            if payloads[owed.payload_key].data is None:
+                self.book.started(lane, owed)
+                self._start(lane, owed, payloads[owed.payload_key], now)
+        if sendable:
+            first, *others = sendable
+            self.book.started(lane, first)
+            self.book.joined(lane, others)
+            pairs = [(owed, payloads[owed.payload_key]) for owed in others]
+            self._start(lane, first, payloads[first.payload_key], now, others=pairs)
 
     def _mark_slow(self) -> None:
         """Transfers older than a second count against their half of the slots."""
@@ -349,11 +405,23 @@ class Dispatcher:
                 self.book.slow += 1
                 self.attention.add(flight.lane)
 
-    def _start(self, lane: HeldLane, owed: Owed, payload: Payload, now: float) -> None:
+    def _start(
+        self,
+        lane: HeldLane,
+        owed: Owed,
+        payload: Payload,
+        now: float,
+        *,
+        others: Sequence[tuple[Owed, Payload]] = (),
+    ) -> None:
         self.book.use_payload(payload)
         flight = Flight(lane, owed, payload, time.monotonic())
+        if others:
+            flight.others = others
+            for _, other in others:
+                self.book.use_payload(other)
         self.flights.append(flight)
-        if len(lane.queue) < lane.limit:
+        if len(lane.queue) < lane.ahead:
             self.attention.add(lane)
         try:
             request = prepare(flight, now=now, user_agent_line=self.user_agent_line)
@@ -434,25 +502,49 @@ class Dispatcher:
             lane, is_good=is_good, is_timeout=outcome is Outcome.TIMEOUT, was_slow=flight.is_slow
         )
         self.book.done_with(flight.payload)
-        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
-        is_step = not is_manual and not answer.is_platform_fault
+        for _, other in flight.others:
+            self.book.done_with(other)
+        wish = wish_of(answer.response_headers)
         wait = None
-        if not is_good:
+        if not is_good and wish is None:
             wait = (
                 PLATFORM_FAULT_WAIT
                 if answer.is_platform_fault
                 else self._wait(lane.config, owed, answer, outcome)
             )
-        if answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
-            self.gone.add(lane.endpoint_id)
+        if wish is not None:
+            answer.detail = answer.detail or WISHES[wish]
+        if wish is Wish.DISABLE:
+            self.stopped[lane.endpoint_id] = self.on_refused
+        elif answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
+            self.stopped[lane.endpoint_id] = self.on_gone
         if is_good:
             if lane.health is not None:
                 self._recovered(lane)
         elif not answer.is_platform_fault and is_charged(outcome):
             self._failed(flight, answer)
-        now = time.monotonic()
         if not self.results:
-            self.oldest_result = now
+            self.oldest_result = time.monotonic()
+        if wait is not None and flight.lane.config.batch is not None:
+            wait += batches.SPREAD_SECONDS * self.random.random()
+        self._note(flight, owed, flight.payload, answer, outcome, wait)
+        for owed, payload in flight.others:
+            self._note(flight, owed, payload, answer, outcome, wait)
+
+    def _note(
+        self,
+        flight: Flight,
+        owed: Owed,
+        payload: Payload,
+        answer: Answer,
+        outcome: Outcome,
+        wait: float | None,
+    ) -> None:
+        """Queue what came of one delivery for recording. `wait`: until it is tried again, if it was not by hand."""
+        lane = flight.lane
+        is_good = outcome is Outcome.SUCCEEDED
+        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
+        is_step = not is_manual and not answer.is_platform_fault
         self.results.append(
             Result(
                 attempt_id=ids.new_id().bytes,
@@ -466,7 +558,11 @@ class Dispatcher:
                 connect_ms=answer.connect_ms,
                 tls_ms=answer.tls_ms,
                 first_byte_ms=answer.first_byte_ms,
-                outcome=(Outcome.INTERNAL_ERROR if answer.is_platform_fault else outcome).value,
+                outcome=(
+                    Outcome.INTERNAL_ERROR
+                    if answer.is_platform_fault and outcome is not Outcome.PROXY_FAILED
+                    else outcome
+                ).value,
                 detail=answer.detail,
                 status_code=answer.status_code,
                 remote_ip=answer.remote_ip,
@@ -483,13 +579,14 @@ class Dispatcher:
                 is_exhausted=is_step
                 and not is_good
                 and wait is None
-                and not flight.payload.type.startswith(OPERATIONAL_PREFIXES),
+                and not payload.type.startswith(OPERATIONAL_PREFIXES),
                 line=None
                 if owed.ordering_key is None or wait is not None
                 else (lane.endpoint_id, owed.ordering_key),
                 manual_seen=None
                 if owed.manual_requested_at is None or (answer.is_platform_fault and not is_manual)
                 else owed.manual_requested_at.timestamp(),
+                group=flight.owed.id if flight.others else None,
             )
         )
         self.result_lanes.append(lane)
@@ -574,10 +671,11 @@ class Dispatcher:
             return
         if len(self.results) > MOST_A_BATCH:
             self._let_small_tenants_ahead()
-        batch, batch_lanes = self.results[:MOST_A_BATCH], self.result_lanes[:MOST_A_BATCH]
-        gone, transitions = self.gone, self.transitions
-        self.results, self.result_lanes = self.results[MOST_A_BATCH:], self.result_lanes[MOST_A_BATCH:]
-        self.gone, self.transitions = set(), []
+        cut = whole(self.results, MOST_A_BATCH)
+        batch, batch_lanes = self.results[:cut], self.result_lanes[:cut]
+        stopped, transitions = self.stopped, self.transitions
+        self.results, self.result_lanes = self.results[cut:], self.result_lanes[cut:]
+        self.stopped, self.transitions = {}, []
 
         def job(connection: Connection, is_repeat: bool) -> None:
             began = time.monotonic()
@@ -585,11 +683,11 @@ class Dispatcher:
             tally(batch, clock_offset=self.heart.clock_offset, seconds=time.monotonic() - began)
             if transitions:
                 keep_transitions(connection, me=self.me, transitions=transitions)
-            for endpoint_id in gone:
+            for endpoint_id, tell in stopped.items():
                 try:
-                    self.on_gone(UUID(bytes=endpoint_id))
-                except Exception:  # the next 410 says it again
-                    logger.exception("an endpoint that is gone could not be disabled")
+                    tell(UUID(bytes=endpoint_id))
+                except Exception:  # the next answer says it again
+                    logger.exception("an endpoint that wants no more could not be disabled")
 
         def recorded(_: None) -> None:
             self.done += len(batch)
@@ -608,7 +706,7 @@ class Dispatcher:
 
     def _let_small_tenants_ahead(self) -> None:
         """Half of the next batch is what waits longest; the other half is those with the fewest lanes."""
-        half = MOST_A_BATCH // 2
+        half = whole(self.results, MOST_A_BATCH // 2)
         later = sorted(
             zip(self.results[half:], self.result_lanes[half:], strict=True), key=lambda it: it[1].share.lanes
         )
@@ -714,8 +812,13 @@ class Dispatcher:
             return Need.NOTHING
         if not lane.is_dry:
             # A lane whose turn is over is given back, unless slow answers keep it here anyway.
-            wants = len(lane.queue) < lane.limit and (not is_turn_over or lane.slow > 0)
+            wants = len(lane.queue) < lane.ahead and (not is_turn_over or lane.slow > 0)
             return Need.LOAD if wants and (self.book.free_loads() > 0 or not lane.queue) else Need.NOTHING
+        if lane.is_gathering:
+            if lane.cleared_at is not None:
+                return Need.WAKE
+            lane.cleared_at = now
+            return Need.CLEAR
         if lane.in_air and not lane.queue and lane.cleared_at is not None:
             return Need.WAKE
         if lane.in_air and not lane.queue and lane.slow:
@@ -751,7 +854,7 @@ class Dispatcher:
             tenant_id = lane.share.tenant_id
             if room.is_full(tenant_id):
                 continue
-            for owed in islice(lane.queue, max(1, lane.limit)):
+            for owed in islice(lane.queue, max(1, lane.ahead)):
                 if owed.payload_key in payloads or owed.payload_key in missing:
                     continue
                 if not room.take(tenant_id=tenant_id, endpoint_id=lane.endpoint_id, size=owed.size):
@@ -863,6 +966,15 @@ class Dispatcher:
         lane.is_dropped = True
         self.attention.add(lane)
         self.book.drop_queue(lane)
+
+
+def whole(results: Sequence[Result], at: int) -> int:
+    """Where to cut so that what went out together is recorded together, and comes due together again."""
+    while (
+        0 < at < len(results) and results[at].group is not None and results[at].group == results[at - 1].group
+    ):
+        at += 1
+    return at
 
 
 def raise_descriptor_limit() -> int:

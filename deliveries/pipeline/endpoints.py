@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.credentials import expires_at as certificate_expires_at
+from deliveries.models import Endpoint
 from deliveries.pipeline import arrays
 from deliveries.pipeline.address_guard import literal_host
 from deliveries.pipeline.database import Row
@@ -23,8 +24,19 @@ from deliveries.pipeline.transport import Destination, OwnTls
 from deliveries.sealed import Part, open_headers, open_part, open_secret
 from tenants.encryption import DecryptionFailed
 
+Sealed = bytes | memoryview | None
+"""As psycopg or the model gives it."""
+
 MASK = "***"
 """What is shown in place of a sensitive header's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRule:
+    """Several events in one request: as soon as there are so many, or the first has waited so long."""
+
+    max_events: int
+    max_wait_seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +66,7 @@ class EndpointConfig:
     """The signature of another scheme, beside ours."""
     template_secret: bytes | None = None
     """Its own. None: the texts of the endpoint's live secrets."""
+    batch: BatchRule | None = None
     has_auth: bool = False
     token_client: TokenClient | None = None
     """Where its access tokens come from, if it wants any."""
@@ -89,7 +102,7 @@ LOAD = """
 SELECT e.id, e.tenant_id, e.version, e.url, e.status, e.deleted_at IS NOT NULL, t.deleted_at IS NOT NULL,
        e.method, e.format, e.headers, e.sensitive_headers_encrypted, e.success_statuses, e.timeout_seconds,
        e.retry_schedule, e.max_in_flight, e.rate_limit, e.signature_template, e.template_secret_encrypted,
-       e.auth, e.auth_encrypted, e.client_certificate, e.client_key_encrypted, e.ca_certificates,
+       e.auth, e.auth_encrypted, e.client_certificate, e.client_key_encrypted, e.ca_certificates, e.batch,
        ARRAY(SELECT s.encrypted FROM deliveries_endpointsecret s
              WHERE s.endpoint_id = e.id AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC),
        ARRAY(SELECT s.scheme FROM deliveries_endpointsecret s
@@ -118,19 +131,20 @@ def _config(
     method: str,
     format: str,
     headers: dict[str, str],
-    sealed_headers: bytes | None,
+    sealed_headers: Sealed,
     success_statuses: list[str],
     timeout_seconds: int,
     retry_schedule: list[int] | None,
     max_in_flight: int,
     rate_limit: float | None,
     template: dict[str, Any] | None,
-    sealed_template_secret: bytes | None,
+    sealed_template_secret: Sealed,
     auth: dict[str, Any] | None,
-    sealed_auth: bytes | None,
+    sealed_auth: Sealed,
     client_certificate: str | None,
-    sealed_client_key: bytes | None,
+    sealed_client_key: Sealed,
     ca_certificates: str | None,
+    batch: dict[str, int] | None,
     sealed_secrets: list[bytes],
     schemes: list[str],
     expiries: list[datetime | None],
@@ -141,7 +155,7 @@ def _config(
     sensitive: dict[str, str] = {}
     template_secret, auth_secret, client_key = None, None, None
 
-    def opened(part: Part, sealed: bytes | None) -> str | None:
+    def opened(part: Part, sealed: Sealed) -> str | None:
         if sealed is None:
             return None
         return open_part(part, bytes(sealed), tenant_id=tenant_uuid, endpoint_id=endpoint_uuid)
@@ -192,6 +206,7 @@ def _config(
         keys=keys,
         template=None if template is None else parse(template),
         template_secret=None if template_secret is None else template_secret.encode(),
+        batch=None if batch is None else BatchRule(batch["max_events"], batch["max_wait_ms"] / 1000),
         has_auth=auth is not None,
         token_client=client,
         certificate_until=float("inf")
@@ -223,6 +238,39 @@ def _authorization(auth: dict[str, Any], secret: str) -> str:
         pair = f"{auth['username']}:{secret}".encode()
         return f"authorization: Basic {base64.b64encode(pair).decode()}"
     return f"authorization: Bearer {secret}"
+
+
+def config_of(endpoint: Endpoint) -> EndpointConfig:
+    """Of one that may not be saved yet, without its signing keys: for a request that is no delivery."""
+    return _config(
+        endpoint.id.bytes,
+        endpoint.tenant_id.bytes,
+        endpoint.version,
+        endpoint.url,
+        endpoint.status,
+        False,
+        False,
+        endpoint.method,
+        endpoint.format,
+        endpoint.headers,
+        endpoint.sensitive_headers_encrypted,
+        endpoint.success_statuses,
+        endpoint.timeout_seconds,
+        endpoint.retry_schedule,
+        endpoint.max_in_flight,
+        endpoint.rate_limit,
+        endpoint.signature_template,
+        endpoint.template_secret_encrypted,
+        endpoint.auth,
+        endpoint.auth_encrypted,
+        endpoint.client_certificate,
+        endpoint.client_key_encrypted,
+        endpoint.ca_certificates,
+        endpoint.batch,
+        [],
+        [],
+        [],
+    )
 
 
 @lru_cache(maxsize=1000)

@@ -28,6 +28,16 @@ CLOSED_EMPTY = Failure(Outcome.CONNECTION_FAILED, "The connection was closed wit
 CLOSED_MIDWAY = Failure(Outcome.CONNECTION_FAILED, "The connection was closed in the middle of the answer.")
 RESET = Failure(Outcome.CONNECTION_FAILED, "The connection was reset.")
 
+PROXY_UNREACHABLE = Failure(
+    Outcome.PROXY_FAILED, "The platform's egress proxy could not be reached.", is_platform_fault=True
+)
+PROXY_BROKE_OFF = Failure(
+    Outcome.PROXY_FAILED, "The platform's egress proxy ended the connection.", is_platform_fault=True
+)
+PROXY_COULD_NOT_REACH = Failure(
+    Outcome.CONNECTION_FAILED, "The host could not be reached from the platform's egress proxy."
+)
+
 LATE_CONNECTION = Failure(Outcome.TIMEOUT, "No connection was made in time.")
 LATE_ANSWER = Failure(Outcome.TIMEOUT, "No answer came in time.")
 LATE_REST = Failure(Outcome.TIMEOUT, "The answer was not complete in time.")

@@ -90,6 +90,28 @@ def is_final(outcome: Outcome, status_code: int | None, *, is_literal_address: b
             assert_never(outcome)
 
 
+class Wish(StrEnum):
+    """What a receiver can ask for with the response header `webhook-delivery`."""
+
+    DISABLE = "disable"
+    """Send nothing more to this endpoint."""
+    ABORT = "abort"
+    """Do not try this delivery again."""
+
+
+_WISH = re.compile(
+    rb"^webhook-delivery:[ \t]*(disable|abort)(?:-message)?[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+)
+
+
+def wish_of(headers: bytes) -> Wish | None:
+    """The proposal for Standard Webhooks calls the second one `abort-message`; both spellings are heard."""
+    if b"webhook-delivery:" not in headers.lower():
+        return None
+    found = _WISH.search(headers)
+    return None if found is None else Wish(found[1].decode().lower())
+
+
 MAX_RETRY_AFTER_SECONDS = 86_400
 """A receiver may ask for a day at most; more than that is heard as a day."""
 
@@ -163,9 +185,13 @@ def _sentence(outcome: Outcome, status_code: int | None) -> str:
             )
         case Outcome.TRANSFORMATION_FAILED:
             return "The subscription's transformation failed on this event, so nothing was sent; correct it and replay."
+        case Outcome.CREDENTIALS_FAILED if status_code is not None:
+            return (
+                f"The endpoint refused its credentials with status {status_code}; check its authentication."
+            )
         case Outcome.CREDENTIALS_FAILED:
             return (
-                "The endpoint's credentials could not be had, so nothing was sent; check its authentication."
+                "The endpoint's credentials do not work, so nothing was delivered; check its authentication."
             )
         case Outcome.PROXY_FAILED:
             return "The proxy on the way to the endpoint failed or refused; check the proxy settings."

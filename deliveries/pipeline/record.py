@@ -61,6 +61,8 @@ class Result:
     """When it was due, if this is its first attempt. For the counts alone."""
     is_exhausted: bool = False
     """This attempt ended it in failure, and its event is one of the tenant's own."""
+    group: bytes | None = None
+    """The same for all that went out in one request."""
     line: fifo.Line | None = None
     """Its ordering key, if it has one and this attempt may have ended it."""
 

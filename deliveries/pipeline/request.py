@@ -1,10 +1,19 @@
 """From a loaded delivery to the request that goes out, and to the attempt that is written down. Called by `dispatch`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from deliveries.pipeline.body import RequestTooLarge, encode, query_of, source_of, wire_query
+from deliveries.pipeline.batch import BATCH_TYPE, id_of
+from deliveries.pipeline.body import (
+    RequestTooLarge,
+    encode,
+    encode_batch,
+    query_of,
+    source_of,
+    wire_query,
+)
 from deliveries.pipeline.book import HeldLane, Payload, memory_of
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import EndpointConfig
@@ -25,6 +34,8 @@ class Flight:
     started: float
     """time.monotonic()"""
     headers: list[str] = field(default_factory=list)
+    others: Sequence[tuple[Owed, Payload]] = ()
+    """What else goes out in it: a batch."""
     request: OutgoingRequest | None = None
     """Kept while it may be sent again with another access token."""
     token: str = ""
@@ -49,7 +60,10 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
     query = None
     first_lines: list[str] = []
     try:
-        if config.method == "GET":
+        if config.batch is not None:
+            content_type, body = _batch_body(flight)
+            first_lines, signed = [f"content-type: {content_type}"], body
+        elif config.method == "GET":
             query = query_of(event_type=payload.type, occurred_at=payload.occurred_at, data=payload.data)
             body, signed = b"", wire_query(config.destination.url, query)
         else:
@@ -59,24 +73,36 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
         return Outcome.REQUEST_TOO_LARGE, str(error)
     number = owed.attempt_count + 1
     timestamp = int(now)
-    signature = sign(config.signing_keys(now), payload.id_text, timestamp, signed)
+    id_text, event_type = payload.id_text, payload.type
+    if config.batch is not None:
+        id_text, event_type = id_of([owed.id, *(other.id for other, _ in flight.others)]), BATCH_TYPE
+    signature = sign(config.signing_keys(now), id_text, timestamp, signed)
     lines = [
         *first_lines,
         user_agent_line,
-        f"webhook-id: {payload.id_text}",
+        f"webhook-id: {id_text}",
         f"webhook-timestamp: {timestamp}",
         f"webhook-signature: {signature}",
         f"webhook-attempt: {number}",
         f"webhook-hops: {payload.hops + 1}",
     ]
     if config.template is not None:
-        lines += config.template_lines(
-            now, message_id=payload.id_text, event_type=payload.type, signed=signed
-        )
+        lines += config.template_lines(now, message_id=id_text, event_type=event_type, signed=signed)
     flight.headers = lines
     return OutgoingRequest(
         config.destination, config.method, query, lines + config.header_lines, body, flight
     )
+
+
+def _batch_body(flight: Flight) -> tuple[str, bytes]:
+    payloads = [flight.payload, *(payload for _, payload in flight.others)]
+    events = [
+        (payload.id_text, payload.type, payload.occurred_at, payload.data)
+        for payload in payloads
+        if payload.data is not None
+    ]
+    config = flight.lane.config
+    return encode_batch(config.format, events, source=source_of(config.tenant_id))
 
 
 def _body(config: EndpointConfig, payload: Payload) -> tuple[str, list[str], bytes]:

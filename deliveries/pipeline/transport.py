@@ -22,6 +22,7 @@ from uuid import UUID
 
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.proxy import Proxy
 
 MAX_BODY_BYTES = 16 * 1024
 """Of an answer's body, what is kept. The rest is not read: the connection is closed instead."""
@@ -136,21 +137,28 @@ def open_transport(
     dns_servers: Sequence[str] = (),
     verify_ca: str | None = None,
     max_connections: int | None = None,
+    proxy: str | None = None,
 ) -> Transport:
     """Open the transport called `curl` or `requests`.
 
     `dns_servers` are "ip:port" and replace the system's. `verify_ca` is a file of certificates to trust instead of the
     usual public ones. `max_connections` bounds those in use and those kept for the next request together (default: four
-    times `max_in_flight`); the caller sees to it that the process may have as many descriptors.
+    times `max_in_flight`); the caller sees to it that the process may have as many descriptors. `proxy` is the URL of an
+    egress proxy that everything goes through.
     """
     connections = max_connections or 4 * max_in_flight
+    through = Proxy.of(proxy) if proxy else None
     # Imported here: a platform without libcurl must be able to run on the other one.
     match name:
         case "curl":
             from deliveries.pipeline.transport_curl import CurlTransport  # noqa: PLC0415 - see above
 
             return CurlTransport(
-                guard=guard, dns_servers=dns_servers, verify_ca=verify_ca, max_connections=connections
+                guard=guard,
+                dns_servers=dns_servers,
+                verify_ca=verify_ca,
+                max_connections=connections,
+                proxy=through,
             )
         case "requests":
             from deliveries.pipeline.transport_requests import RequestsTransport  # noqa: PLC0415 - see above
@@ -161,6 +169,7 @@ def open_transport(
                 dns_servers=dns_servers,
                 verify_ca=verify_ca,
                 max_connections=connections,
+                proxy=through,
             )
         case _:
             raise ValueError(f"No transport is called {name!r}; there are 'curl' and 'requests'.")

@@ -21,9 +21,11 @@ import certifi
 import pycurl
 
 from deliveries.pipeline import failures
+from deliveries.pipeline import proxy as proxies
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.failures import Failure
 from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.proxy import Proxy
 from deliveries.pipeline.resolver import Resolver
 from deliveries.pipeline.routes import Route, Router
 from deliveries.pipeline.transport import (
@@ -64,12 +66,14 @@ EXPECT_BYTES = 1024 * 1024
 _SUPPRESSED = ["Accept:", "Content-Type:"]
 _SUPPRESSED_FOR_LARGE = [*_SUPPRESSED, "Expect:"]
 
-# libcurl's error numbers that pycurl has no name for, or one that misleads.
+# Numbers of libcurl that pycurl has no name for, or one that misleads: an option, and errors.
+_SUPPRESS_CONNECT_HEADERS = 265
 _E_WEIRD_SERVER_REPLY = 8
 _E_TOO_LARGE = 100
 
 _PROTOCOL_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _E_WEIRD_SERVER_REPLY})
 _PLATFORM_ERRORS = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_SSL_CACERT_BADFILE})
+_NO_PROXY = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_PROXY})
 _BREAKS = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 _TLS_ERRORS = frozenset(
     {
@@ -88,9 +92,16 @@ _TLS_ERRORS = frozenset(
 
 class CurlTransport:
     def __init__(
-        self, *, guard: AddressGuard, dns_servers: Sequence[str], verify_ca: str | None, max_connections: int
+        self,
+        *,
+        guard: AddressGuard,
+        dns_servers: Sequence[str],
+        verify_ca: str | None,
+        max_connections: int,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
+        self._proxy = proxy
         self._verify_ca = verify_ca or certifi.where()
         self._resolver = Resolver(servers=dns_servers)
         self._router = Router(guard=guard, resolver=self._resolver)
@@ -259,12 +270,16 @@ class CurlTransport:
             return
         if request.destination.tls is not None:
             transfer = _Transfer(
-                self._guard, self._verify_ca, self._on_new_number, own_tls=request.destination.tls
+                self._guard,
+                self._verify_ca,
+                self._on_new_number,
+                own_tls=request.destination.tls,
+                proxy=self._proxy,
             )
         elif self._spare:
             transfer = self._spare.pop()
         else:
-            transfer = _Transfer(self._guard, self._verify_ca, self._on_new_number)
+            transfer = _Transfer(self._guard, self._verify_ca, self._on_new_number, proxy=self._proxy)
         transfer.begin(request, route, started_at, dns_seconds)
         self._send(transfer)
 
@@ -337,6 +352,7 @@ class _Transfer:
         "_method_set",
         "_on_new_number",
         "_opened",
+        "_proxy",
         "_refusal",
         "_timeout_set",
         "_url_set",
@@ -354,8 +370,10 @@ class _Transfer:
         on_new_number: Callable[[int], None],
         *,
         own_tls: OwnTls | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
+        self._proxy = proxy
         self.has_own_tls = own_tls is not None
         self._on_new_number = on_new_number
         self._opened: socket.socket | None = None
@@ -367,7 +385,10 @@ class _Transfer:
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.UPLOAD_BUFFERSIZE, SEND_BUFFER_BYTES)
-        curl.setopt(pycurl.PROXY, "")
+        if proxy is None:
+            curl.setopt(pycurl.PROXY, "")
+        else:
+            _set_proxy(curl, proxy)
         curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.REDIR_PROTOCOLS, 0)
@@ -402,6 +423,7 @@ class _Transfer:
         """Nothing was sent yet, there is another address, and time left for it."""
         return (
             len(self._addresses) > 1
+            and self._proxy is None
             and number in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT)
             and not self._is_out_of_resources
             and self.curl.getinfo(pycurl.CONNECT_TIME) == 0.0
@@ -532,6 +554,8 @@ class _Transfer:
             return failures.OUT_OF_RESOURCES
         if self._refusal is not None:
             return Failure(Outcome.ADDRESS_BLOCKED, self._refusal)
+        if self._proxy is not None and (of_proxy := self._failure_of_proxy(number)) is not None:
+            return of_proxy
         if self._is_header_too_large or number == _E_TOO_LARGE:
             return failures.HEADERS_TOO_LARGE
         if self._is_truncated:
@@ -561,6 +585,20 @@ class _Transfer:
             return failures.RESET
         return failures.UNINTELLIGIBLE
 
+    def _failure_of_proxy(self, number: int | None) -> Failure | None:
+        """None: the tunnel stood, and what went wrong is between us and the receiver."""
+        code = self.curl.getinfo(pycurl.HTTP_CONNECTCODE)
+        if code and not 200 <= code < 300:
+            return proxies.refused(code)
+        if number in _NO_PROXY:
+            return failures.PROXY_UNREACHABLE
+        if code or not self._is_new_connection:
+            return None
+        if number == pycurl.E_OPERATION_TIMEDOUT:
+            # Once it took the connection, it may as well wait for the receiver.
+            return None if self.curl.getinfo(pycurl.CONNECT_TIME) else failures.PROXY_UNREACHABLE
+        return failures.PROXY_BROKE_OFF if number in _BREAKS else None
+
     def _failure_of_our_certificate(self, number: int | None, message: str) -> Failure | None:
         own_tls = self.request.destination.tls
         has_one = own_tls is not None and own_tls.certificate is not None
@@ -583,8 +621,12 @@ class _Transfer:
         self, _purpose: int, address: tuple[int, int, int, tuple[Any, ...]]
     ) -> socket.socket | int:
         family, kind, protocol, (host, port, *_) = address
-        self._refusal = self._guard.refusal(host, port)
-        if self._refusal is not None:
+        if self._proxy is None:
+            self._refusal = self._guard.refusal(host, port)
+            if self._refusal is not None:
+                return int(pycurl.SOCKET_BAD)
+        elif host not in self._proxy.addresses or port != self._proxy.port:
+            # Everything goes to the proxy, which the settings name; so nothing else is connected to.
             return int(pycurl.SOCKET_BAD)
         try:
             self._opened = socket.socket(family, kind, protocol)
@@ -619,6 +661,19 @@ class _Transfer:
         self._body.append(chunk[: MAX_BODY_BYTES - self._body_bytes])
         self._is_truncated = True
         return -1
+
+
+def _set_proxy(curl: pycurl.Curl, proxy: Proxy) -> None:
+    address = proxy.address or proxy.host
+    curl.setopt(pycurl.PROXY, f"http://[{address}]" if ":" in address else f"http://{address}")
+    curl.setopt(pycurl.PROXYPORT, proxy.port)
+    curl.setopt(pycurl.NOPROXY, "")
+    # For http, too: the proxy is asked for the address that was judged, and sees nothing of the request.
+    curl.setopt(pycurl.HTTPPROXYTUNNEL, 1)
+    curl.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+    if proxy.user is not None:
+        curl.setopt(pycurl.PROXYUSERNAME, proxy.user)
+        curl.setopt(pycurl.PROXYPASSWORD, proxy.password)
 
 
 def _set_own_tls(curl: pycurl.Curl, own: OwnTls) -> None:

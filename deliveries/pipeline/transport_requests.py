@@ -15,6 +15,7 @@ import http.client
 import itertools
 import logging
 import os
+import re
 import select
 import socket
 import ssl
@@ -35,9 +36,11 @@ from urllib3.util import SKIP_HEADER
 from urllib3.util.ssl_ import create_urllib3_context
 
 from deliveries.pipeline import failures
+from deliveries.pipeline import proxy as proxies
 from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.failures import Failure
 from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.proxy import Proxy
 from deliveries.pipeline.resolver import Resolver
 from deliveries.pipeline.routes import Route, Router
 from deliveries.pipeline.transport import (
@@ -89,7 +92,9 @@ class RequestsTransport:
         dns_servers: Sequence[str],
         verify_ca: str | None,
         max_connections: int,
+        proxy: Proxy | None = None,
     ) -> None:
+        self._proxy = proxy
         # They log URLs and headers of customers, and each connection beyond the pool's size.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         self._guard = guard
@@ -114,7 +119,7 @@ class RequestsTransport:
 
     def start(self, request: OutgoingRequest) -> None:
         now = time.monotonic()
-        exchange = _Exchange(request, self._guard)
+        exchange = _Exchange(request, self._guard, self._proxy)
         route = self._router.known(request.destination, now)
         if route is None:
             self._resolving[exchange] = None
@@ -262,9 +267,10 @@ class RequestsTransport:
 class _Exchange:
     """One request: what its thread finds out, and what the watchdog needs to end it."""
 
-    def __init__(self, request: OutgoingRequest, guard: AddressGuard) -> None:
+    def __init__(self, request: OutgoingRequest, guard: AddressGuard, proxy: Proxy | None) -> None:
         self.request = request
         self.guard = guard
+        self.proxy = proxy
         self.started_at = time.time()
         self.addresses: tuple[str, ...] = ()
         self.failed_addresses: list[str] = []
@@ -559,6 +565,13 @@ class _Connection(HTTPConnection):
             exchange.failure = Failure(Outcome.ADDRESS_BLOCKED, refusal)
             raise ConnectionRefusedError
         began_at = time.monotonic()
+        proxy = exchange.proxy
+        target, port = address, self.port
+        if proxy is not None:
+            if proxy.address is None:
+                exchange.failure = failures.PROXY_UNREACHABLE
+                raise ConnectionRefusedError
+            address, port = proxy.address, proxy.port
         connection = None
         try:
             connection = socket.socket(
@@ -566,14 +579,18 @@ class _Connection(HTTPConnection):
             )
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(max(0.001, min(exchange.connect_limit, exchange.seconds_left())))
-            connection.connect((address, self.port))
+            connection.connect((address, port))
             exchange.hold(connection.fileno())
         except OSError as error:
             if connection is not None:
                 connection.close()
             is_late = isinstance(error, TimeoutError) or exchange.is_late
             exchange.failure = failures.LATE_CONNECTION if is_late else failures.connect_failure(error.errno)
+            if proxy is not None and not failures.is_exhausted(error.errno):
+                exchange.failure = failures.PROXY_UNREACHABLE
             raise
+        if proxy is not None:
+            _make_tunnel(connection, exchange, proxy.connect_request(target, self.port))
         exchange.has_connected = True
         exchange.connect_seconds = time.monotonic() - began_at
         return connection
@@ -602,6 +619,36 @@ class _Connection(HTTPConnection):
             raise
         self.last_used_at = time.monotonic()
         return response
+
+
+def _make_tunnel(connection: socket.socket, exchange: _Exchange, asking: bytes) -> None:
+    """Ask the proxy for one. The watchdog ends this, too."""
+    head = b""
+    try:
+        connection.settimeout(max(0.001, exchange.seconds_left()))
+        connection.sendall(asking)
+        # Byte by byte, so that nothing of what follows is taken.
+        while not head.endswith(b"\r\n\r\n") and len(head) < MAX_HEADER_BYTES:
+            byte = connection.recv(1)
+            if not byte:
+                break
+            head += byte
+    except OSError as error:
+        connection.close()
+        is_late = isinstance(error, TimeoutError) or exchange.is_late
+        # It may as well wait for the receiver.
+        exchange.failure = failures.LATE_CONNECTION if is_late else failures.PROXY_BROKE_OFF
+        raise
+    found = re.match(rb"HTTP/1\.[01] ([0-9]{3})", head)
+    if found is None or not head.endswith(b"\r\n\r\n"):
+        connection.close()
+        exchange.failure = failures.LATE_CONNECTION if exchange.is_late else failures.PROXY_BROKE_OFF
+        raise ConnectionResetError
+    status_code = int(found[1])
+    if not 200 <= status_code < 300:
+        connection.close()
+        exchange.failure = proxies.refused(status_code)
+        raise ConnectionRefusedError
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -50,7 +50,10 @@ def create(request: PortalRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         fields: dict[str, Any] = form.cleaned_data
         try:
-            made = endpoints.create_endpoint(actor=request.actor, tenant=request.tenant, **fields)
+            proof = endpoints.prove_new(tenant=request.tenant, **fields)
+            made = endpoints.create_endpoint(
+                actor=request.actor, tenant=request.tenant, proof=proof, **fields
+            )
         except REFUSALS as error:
             show_refusal(form, error)
         else:
@@ -74,7 +77,8 @@ def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         changed = {name: value for name, value in form.cleaned_data.items() if is_other(row, name, value)}
         try:
-            endpoints.update_endpoint(actor=request.actor, endpoint=row, **changed)
+            proof = endpoints.prove_change(endpoint=row, **changed)
+            endpoints.update_endpoint(actor=request.actor, endpoint=row, proof=proof, **changed)
         except REFUSALS as error:
             show_refusal(form, error)
         else:

@@ -6,6 +6,7 @@ a line, so limits hold), change, keep a snapshot for explain, write the audit en
 
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -24,6 +25,7 @@ from deliveries.pipeline.announce import Kind
 from deliveries.pipeline.wake import let_through, wake
 from deliveries.sealed import open_headers, seal_headers
 from deliveries.services import credentials, health, secrets, subscriptions
+from deliveries.services.ownership import Proof, prove
 from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import Collector, Invalid
 from tenants import access, ids
@@ -49,6 +51,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "rate_limit": None,
     "max_in_flight": 10,
     "ordering": Endpoint.Ordering.NONE,
+    "batch": None,
     "retry_schedule": None,
     "metadata": {},
 }
@@ -148,11 +151,46 @@ def is_uid(text: str) -> bool:
 # --- making and changing ----------------------------------------------------------------------------------------------
 
 
+def prove_new(*, tenant: Tenant, url: str | None, **fields: Any) -> Proof | None:
+    """For `create_endpoint` and `put_endpoint`, called before them. None: the tenant does not ask for it, or no URL.
+
+    Raises InvalidContent.
+    """
+    if not tenant.verify_endpoints or url is None:
+        return None
+    candidate = Endpoint(id=ids.new_id(), tenant=tenant, url=url)
+    _apply(candidate, _shown_to_receivers(fields), is_merging=False)
+    return prove(candidate)
+
+
+def prove_change(*, endpoint: Endpoint, is_merging: bool = True, **fields: Any) -> Proof | None:
+    """For `update_endpoint`, as above. None: its URL stays."""
+    url = fields.get("url", endpoint.url)
+    if not url or url == endpoint.url or not endpoint.tenant.verify_endpoints:
+        return None
+    candidate = copy(endpoint)
+    candidate.url = url
+    _apply(candidate, _shown_to_receivers(fields), is_merging=is_merging)
+    return prove(candidate)
+
+
+def _shown_to_receivers(fields: dict[str, Any]) -> dict[str, Any]:
+    """What of an endpoint's settings a challenge needs."""
+    wanted = ("method", "headers", "auth", "client_certificate", "ca_certificates", "success_statuses")
+    return {name: value for name, value in fields.items() if name in wanted}
+
+
+def _check_proof(tenant: Tenant, url: str, proof: Proof | None) -> None:
+    if tenant.verify_endpoints and (proof is None or proof.url != url):
+        _refuse("url", "not_verified", "The endpoint did not prove that it wants webhooks.")
+
+
 def create_endpoint(
     *,
     actor: Actor,
     tenant: Tenant,
     url: str | None,
+    proof: Proof | None = None,
     secret: bytes | None = None,
     event_types: Sequence[str] | None = None,
     **fields: Any,
@@ -165,6 +203,7 @@ def create_endpoint(
             tenant=tenant,
             version=version,
             url=url,
+            proof=proof,
             secret=secret,
             event_types=event_types,
             fields=fields,
@@ -177,6 +216,7 @@ def _create(
     tenant: Tenant,
     version: int,
     url: str | None,
+    proof: Proof | None,
     secret: bytes | None,
     event_types: Sequence[str] | None,
     fields: dict[str, Any],
@@ -188,6 +228,8 @@ def _create(
     limit = tenant.effective_limits["endpoints"]
     if limit is not None and endpoints_of(tenant).count() >= limit:
         raise EndpointLimitReached(limit)
+    if url is not None:
+        _check_proof(tenant, url, proof)
     kind = fields.pop("kind", None) or Endpoint.Kind.HTTP
     endpoint = Endpoint(id=ids.new_id(), tenant=tenant, kind=kind, url=url or "", version=version)
     _apply(endpoint, fields, is_merging=False)
@@ -208,6 +250,7 @@ def update_endpoint(
     actor: Actor,
     endpoint: Endpoint,
     is_merging: bool = True,
+    proof: Proof | None = None,
     secret: bytes | None = None,
     **fields: Any,
 ) -> Endpoint:
@@ -220,7 +263,13 @@ def update_endpoint(
         version = raise_settings_version(endpoint.tenant_id)
         row = _under_lock(endpoint)
         return _update(
-            actor=actor, row=row, version=version, is_merging=is_merging, secret=secret, fields=fields
+            actor=actor,
+            row=row,
+            version=version,
+            is_merging=is_merging,
+            proof=proof,
+            secret=secret,
+            fields=fields,
         )
 
 
@@ -230,6 +279,7 @@ def _update(
     row: Endpoint,
     version: int,
     is_merging: bool,
+    proof: Proof | None,
     secret: bytes | None,
     fields: dict[str, Any],
 ) -> Endpoint:
@@ -241,7 +291,10 @@ def _update(
     if fields.pop("kind", row.kind) != row.kind:
         _refuse("kind", "not_changeable", "The kind of an endpoint stays as it is.")
     if "url" in fields:
-        row.url = fields.pop("url") or ""
+        url = fields.pop("url") or ""
+        if url and url != row.url:
+            _check_proof(row.tenant, url, proof)
+        row.url = url
     _apply(row, fields, is_merging=is_merging)
     _check_uid(row)
     row.version = version
@@ -268,6 +321,7 @@ def put_endpoint(
     tenant: Tenant,
     uid: str,
     url: str | None,
+    proof: Proof | None = None,
     secret: bytes | None = None,
     event_types: Sequence[str] | None = None,
     has_event_types: bool = False,
@@ -283,6 +337,7 @@ def put_endpoint(
                 tenant=tenant,
                 version=version,
                 url=url,
+                proof=proof,
                 secret=secret,
                 event_types=event_types,
                 fields={**fields, "uid": uid},
@@ -292,7 +347,13 @@ def put_endpoint(
         if has_event_types:
             changed["event_types"] = event_types
         return _update(
-            actor=actor, row=row, version=version, is_merging=False, secret=secret, fields=changed
+            actor=actor,
+            row=row,
+            version=version,
+            is_merging=False,
+            proof=proof,
+            secret=secret,
+            fields=changed,
         ), False
 
 
@@ -419,12 +480,15 @@ def disable_endpoint(
     return _switch(actor=actor, endpoint=endpoint, status=Endpoint.Status.DISABLED, reason=reason)
 
 
-def disable_gone(*, endpoint_id: UUID) -> None:
-    """The receiver answered 410: it wants no more. Called by the dispatcher; nothing to do if it is stopped already."""
+def disable_by_answer(*, endpoint_id: UUID, reason: Endpoint.DisabledReason) -> None:
+    """The receiver wants no more: it answered 410 (`gone`), or said so in a header (`receiver`).
+
+    Called by the dispatcher; nothing to do if it is stopped already.
+    """
     endpoint = Endpoint.unscoped.filter(id=endpoint_id, deleted_at__isnull=True).first()
     if endpoint is not None and endpoint.status == Endpoint.Status.ENABLED:
         try:
-            disable_endpoint(actor=PLATFORM, endpoint=endpoint, reason=Endpoint.DisabledReason.GONE)
+            disable_endpoint(actor=PLATFORM, endpoint=endpoint, reason=reason)
         except access.NotFound:
             return
 
@@ -545,6 +609,7 @@ _COLUMNS: Final = (
     "rate_limit",
     "max_in_flight",
     "ordering",
+    "batch",
     "retry_schedule",
     "metadata",
 )

@@ -30,18 +30,29 @@ MARK = "is_idempotent"
 """What a test looks for on every POST."""
 
 
-def idempotent(*, holds_secret: bool = False) -> Callable[[Post], Post]:
-    """Decorates the `post` of a view. `holds_secret`: the reply is stored encrypted, and no cache may keep it."""
+def idempotent(*, holds_secret: bool = False, prepared: bool = False) -> Callable[[Post], Post]:
+    """Decorates the `post` of a view. `holds_secret`: the reply is stored encrypted, and no cache may keep it.
+
+    `prepared`: before the transaction, and only if there is no reply to give again, the view's `prepare_post` is
+    called. What takes long, or asks others, belongs there.
+    """
 
     def decorate(post: Post) -> Post:
         @wraps(post)
         def once(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
             key = request.META.get("HTTP_IDEMPOTENCY_KEY")
             if key is None:
+                if prepared:
+                    view.prepare_post(request)
                 return post(view, request, *args, **kwargs)
             check_key(key)
             space = view.idempotency_space
             digest = fingerprint("POST", request.get_full_path(), body_of(request))
+            if prepared:
+                with transaction.atomic():
+                    if (kept := look(space, key, digest)) is not None:
+                        return _again(kept)
+                view.prepare_post(request)
             with transaction.atomic():
                 if (kept := look(space, key, digest)) is not None:
                     return _again(kept)

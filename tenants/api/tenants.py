@@ -54,6 +54,7 @@ EXAMPLE = {
     "attempt_retention_days": None,
     "schema_validation": "enforce",
     "weight": 1,
+    "verify_endpoints": False,
     "limits": {
         "endpoints": 50,
         "subscriptions_per_endpoint": 100,
@@ -95,6 +96,11 @@ class TenantPut(Input):
     schema_validation = Field(
         lambda value: validation.choice(value, Tenant.SchemaValidation.values), SCHEMA_VALIDATION
     )
+    verify_endpoints = Field(
+        validation.boolean,
+        fields.BOOLEAN,
+        help_text="A new endpoint, or a new URL of one, has to echo a challenge first.",
+    )
     weight = Field(
         lambda value: validation.whole_number(value, low=1, high=100),
         fields.whole_number(1, 100, default=1),
@@ -122,6 +128,7 @@ class TenantOut(Output):
     attempt_retention_days = Shown(fields.nullable({"type": "integer"}))
     schema_validation = Shown(SCHEMA_VALIDATION)
     weight = Shown({"type": "integer"})
+    verify_endpoints = Shown(fields.BOOLEAN)
     limits = Shown(LIMITS, "Those in force, defaults included.")
     created_at = Shown(fields.TIME)
 
@@ -138,6 +145,7 @@ def tenant_json(tenant: Tenant) -> dict[str, Any]:
         "attempt_retention_days": tenant.attempt_retention_days,
         "schema_validation": tenant.schema_validation,
         "weight": tenant.weight,
+        "verify_endpoints": tenant.verify_endpoints,
         "limits": tenant.effective_limits,
         "created_at": time_text(tenant.created_at),
     }

@@ -27,6 +27,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "attempt_retention_days": None,
     "schema_validation": Tenant.SchemaValidation.ENFORCE,
     "weight": 1,
+    "verify_endpoints": False,
     "limits": {},
 }
 """What null resets to. The name's is the slug."""
@@ -170,6 +171,7 @@ _CHANGEABLE = (
     "attempt_retention_days",
     "schema_validation",
     "weight",
+    "verify_endpoints",
     "limits",
 )
 

@@ -27,6 +27,8 @@ MAY_USE_THE_NETWORK = {
     # Its own host's name, for people.
     "deliveries/pipeline/dispatch.py",
     "deliveries/pipeline/heart.py",
+    # The operator's egress proxy: its name is looked up, the transports connect.
+    "deliveries/pipeline/proxy.py",
     # Servers, receivers and clients of the platform's own machine.
     "webhooks_platform/embedded/programs.py",
     "webhooks_platform/embedded/servers.py",

@@ -54,7 +54,7 @@ NOT_OWNED: set[type[models.Model]] = {
 }
 
 UNSCOPED = {
-    ("deliveries/services/endpoints.py", "disable_gone"): "the dispatcher knows the endpoint alone",
+    ("deliveries/services/endpoints.py", "disable_by_answer"): "the dispatcher knows the endpoint alone",
     ("deliveries/services/endpoints.py", "forget_deleted"): "a sweep over all tenants",
     ("deliveries/services/jobs.py", "_job"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_lock"): "the task knows the job alone",

@@ -172,12 +172,13 @@ class Webhooks:
 # --- the dispatcher ---------------------------------------------------------------------------------------------------
 
 
-def transport(name: str, capacity: int) -> Transport:
+def transport(name: str, capacity: int, *, proxy: str | None = None) -> Transport:
     return open_transport(
         name,
         guard=AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS),
         max_in_flight=capacity,
         max_connections=2 * capacity,
+        proxy=proxy,
     )
 
 
@@ -187,10 +188,11 @@ def make_dispatcher(
     capacity: int = 64,
     dry_seconds: float = 0.15,
     on_gone: Callable[[UUID], None] = lambda _: None,
+    proxy: str | None = None,
     **more: Any,
 ) -> Dispatcher:
     return Dispatcher(
-        open_transport=lambda most: transport(name, most),
+        open_transport=lambda most: transport(name, most, proxy=proxy),
         capacity=capacity,
         on_gone=on_gone,
         user_agent="Webhooks-Platform/test",

@@ -19,6 +19,7 @@ from tests.support.api import Api, error_codes, make_tenant, tenant_api
 pytestmark = pytest.mark.usefixtures("database")
 
 URL = "https://shop.example.com/webhooks"
+BATCH = {"max_events": 10, "max_wait_ms": 100}
 
 
 @pytest.fixture
@@ -111,6 +112,14 @@ def test_a_templates_secret_is_sealed_and_shown_as_stars_which_leave_it(api: Api
             {"signature_template": {"header": "X-Acme"}, "headers": {"x-acme": "1"}},
             [("signature_template", "does_not_fit")],
         ),
+        (
+            {"batch": {"max_events": 1}},
+            [("batch.max_events", "too_small"), ("batch.max_wait_ms", "required")],
+        ),
+        ({"batch": BATCH | {"max_bytes": 1}}, [("batch.max_bytes", "unknown_field")]),
+        ({"batch": BATCH, "ordering": "fifo"}, [("batch", "does_not_fit")]),
+        ({"batch": BATCH, "method": "GET"}, [("batch", "does_not_fit")]),
+        ({"batch": BATCH, "format": "form"}, [("batch", "does_not_fit")]),
         ({"method": "GET", "format": "xml"}, [("format", "does_not_fit")]),
         ({"method": "GET", "format": "cloudevents"}, [("format", "does_not_fit")]),
         ({"method": "GET", "format": "cloudevents-binary"}, [("format", "does_not_fit")]),

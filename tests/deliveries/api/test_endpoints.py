@@ -7,7 +7,7 @@ import pytest
 
 from deliveries.models import Endpoint, EndpointSecret, EndpointVersion, Lane, Subscription
 from deliveries.sealed import open_headers
-from deliveries.services.endpoints import disable_gone
+from deliveries.services.endpoints import disable_by_answer
 from tenants import ids
 from tenants.ids import new_id
 from tenants.models import AuditEntry, EventType, Tenant
@@ -73,6 +73,7 @@ def test_created_with_defaults() -> None:
         "rate_limit": None,
         "max_in_flight": 10,
         "ordering": "none",
+        "batch": None,
         "retry_schedule": None,
         "metadata": {},
         "health": {
@@ -453,9 +454,9 @@ def test_gone_disables_once_and_says_why() -> None:
     made = make(api, tenant)
     row = row_of(made)
 
-    disable_gone(endpoint_id=row.id)
-    disable_gone(endpoint_id=row.id)
-    disable_gone(endpoint_id=new_id())
+    disable_by_answer(endpoint_id=row.id, reason=Endpoint.DisabledReason.GONE)
+    disable_by_answer(endpoint_id=row.id, reason=Endpoint.DisabledReason.GONE)
+    disable_by_answer(endpoint_id=new_id(), reason=Endpoint.DisabledReason.GONE)
 
     shown = body(api.get(f"/tenants/{tenant.slug}/endpoints/{made['id']}"), 200)
     assert (shown["status"], shown["disabled_reason"]) == ("disabled", "gone")

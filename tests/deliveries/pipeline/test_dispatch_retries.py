@@ -176,6 +176,48 @@ def test_410_ends_the_delivery_and_tells_of_the_endpoint(transport_name: str) ->
     assert gone == [endpoint.id]
 
 
+@pytest.mark.parametrize("transport_name", ["curl", "requests"])
+@pytest.mark.parametrize(("status", "ends"), [(500, "failed"), (200, "succeeded")])
+def test_a_receiver_that_asks_for_nothing_more_is_heard_whatever_it_answers(
+    transport_name: str, status: int, ends: str
+) -> None:
+    refused: list[UUID] = []
+    tenant = make_tenant()
+    with Webhooks(a=Reply(status, ("Webhook-Delivery: disable",))) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"))
+        event = publish(tenant)
+
+        run_until_dry(name=transport_name, on_refused=refused.append)
+
+    delivery = delivery_of(event)
+    (attempt,) = attempts_of(delivery)
+    assert (delivery.status, delivery.attempt_count, delivery.next_attempt_at) == (ends, 1, None)
+    assert attempt.detail == "The receiver asked to disable the endpoint."
+    assert refused == [endpoint.id]
+
+
+@pytest.mark.parametrize("asks", ["abort", "abort-message"])
+def test_a_receiver_that_asks_not_to_try_again_ends_that_delivery_alone(asks: str) -> None:
+    refused: list[UUID] = []
+    tenant = make_tenant()
+    replies = iter([Reply(500, (f"webhook-delivery: {asks}",)), Reply(200)])
+    with Webhooks(a=lambda _: next(replies)) as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        first, second = publish(tenant), publish(tenant)
+
+        run_until_dry(on_refused=refused.append)
+
+    delivery = delivery_of(first)
+    (attempt,) = attempts_of(delivery)
+    assert (delivery.status, delivery.last_outcome, attempt.detail) == (
+        "failed",
+        "http_error",
+        "The receiver asked not to try again.",
+    )
+    assert delivery_of(second).status == "succeeded"
+    assert refused == []
+
+
 def test_410_cancels_what_else_is_pending_once_the_endpoint_is_disabled() -> None:
     tenant = make_tenant()
     with Webhooks(a=Reply(410)) as webhooks:

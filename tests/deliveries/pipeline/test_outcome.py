@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from deliveries.pipeline.outcome import (
     Outcome,
     SuccessStatuses,
+    Wish,
     explain,
     is_final,
     judge,
     retry_after_seconds,
+    wish_of,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -190,3 +192,19 @@ def test_the_sentence_says_what_happened_and_what_to_do(
     outcome: Outcome, status_code: int | None, detail: str, expected: str
 ) -> None:
     assert explain(outcome, status_code, detail) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "wish"),
+    [
+        (b"HTTP/1.1 500 X\r\nwebhook-delivery: disable\r\n\r\n", Wish.DISABLE),
+        (b"HTTP/1.1 500 X\r\nWebhook-Delivery:abort \r\nx: y\r\n\r\n", Wish.ABORT),
+        (b"HTTP/1.1 500 X\nWEBHOOK-DELIVERY: Abort-Message\n\n", Wish.ABORT),
+        (b"HTTP/1.1 500 X\r\nwebhook-delivery: disabled\r\n\r\n", None),
+        (b"HTTP/1.1 500 X\r\nx-webhook-delivery: disable\r\n\r\n", None),
+        (b"HTTP/1.1 500 X\r\nx: webhook-delivery: disable\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_a_receiver_says_in_a_header_what_it_wants(headers: bytes, wish: Wish | None) -> None:
+    assert wish_of(headers) is wish

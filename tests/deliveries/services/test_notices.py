@@ -17,7 +17,7 @@ from deliveries.pipeline.announce import Kind
 from deliveries.services import endpoints, health, notices, slack
 from deliveries.services.endpoints import disable_endpoint
 from deliveries.services.notices import PERIOD, gather, send_waiting, text_of
-from deliveries.tasks import open_configured_transport
+from deliveries.services.outgoing import open_configured_transport
 from tenants.models import Tenant
 from tenants.services import notifications
 from tenants.services.audit import COMMAND, PLATFORM

@@ -42,6 +42,7 @@ def test_creating_answers_with_the_tenant_and_where_it_is() -> None:
         "attempt_retention_days": None,
         "schema_validation": "enforce",
         "weight": 1,
+        "verify_endpoints": False,
         "limits": DEFAULT_LIMITS,
         "created_at": row.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
