@@ -133,11 +133,15 @@ class HeldLane:
     flying: dict[bytes, int] = field(default_factory=dict)
     """Ids in the air or not yet recorded, and how often: a load leaves them out. A retry that is due at once may be
     loaded and started before the loop hears that the first attempt was recorded."""
+    lines: dict[bytes, deque[Owed]] = field(default_factory=dict)
+    """Of ordering keys: what comes after a head that waits here or is in the air, by the head's id."""
     after_due: Any = BEGINNING
     after_id: bytes = NO_ID
     served: int = 0
     is_dry: bool = False
     """The last load brought less than was asked for."""
+    is_in_lines: bool = False
+    """Its endpoint wants them in order."""
     is_loading: bool = False
     is_sendable: bool = False
     """Stands in its tenant's queue of sendable lanes."""
@@ -206,7 +210,8 @@ class HeldLane:
 
     def in_memory(self) -> list[bytes]:
         """Deliveries that a load from the beginning must leave out."""
-        return [*self.flying, *[owed.id for owed in self.queue]]
+        behind = [owed.id for line in self.lines.values() for owed in line]
+        return [*self.flying, *[owed.id for owed in self.queue], *behind]
 
     @property
     def limit(self) -> int:
@@ -299,7 +304,38 @@ class Book:
             lane.is_gathering = lane.is_paced = False
         self.offer(lane)
 
+    def follow(self, lane: HeldLane, head: Owed, followers: list[Owed]) -> None:
+        """They wait until the head is over."""
+        lane.lines[head.id] = deque(followers)
+        self.loaded += len(followers)
+        lane.share.loaded += len(followers)
+
+    def head_ended(self, lane: HeldLane, head_id: bytes) -> None:
+        """The next of its line may start."""
+        line = lane.lines.pop(head_id, None)
+        if line is None:
+            return
+        owed = line.popleft()
+        owed.due = datetime.now(UTC)
+        if line:
+            lane.lines[owed.id] = line
+        lane.queue.append(owed)
+        self.offer(lane)
+
+    def drop_line(self, lane: HeldLane, head_id: bytes) -> bool:
+        """The head keeps its line waiting, or is one no more: the others are loaded again when it is time."""
+        line = lane.lines.pop(head_id, None)
+        if line is None:
+            return False
+        self.loaded -= len(line)
+        lane.share.loaded -= len(line)
+        for owed in line:
+            self._unpin(owed.payload_key)
+        return True
+
     def drop_queue(self, lane: HeldLane) -> None:
+        for head_id in list(lane.lines):
+            self.drop_line(lane, head_id)
         count = len(lane.queue)
         for owed in lane.queue:
             self._unpin(owed.payload_key)
@@ -309,10 +345,17 @@ class Book:
 
     def waiting_since(self, before: float) -> list[bytes]:
         """Deliveries loaded before then that have not been started."""
-        return [owed.id for lane in self.lanes.values() if lane.loaded_at < before for owed in lane.queue]
+        old = [lane for lane in self.lanes.values() if lane.loaded_at < before]
+        behind = [owed.id for lane in old for line in lane.lines.values() for owed in line]
+        return [owed.id for lane in old for owed in lane.queue] + behind
 
     def forget(self, lane: HeldLane, delivery_ids: set[bytes]) -> None:
         """Drop those of the queue that are owed no more."""
+        for head_id, line in list(lane.lines.items()):
+            # What is left of such a line is loaded again.
+            is_broken = head_id in delivery_ids or any(owed.id in delivery_ids for owed in line)
+            if is_broken and self.drop_line(lane, head_id):
+                lane.is_dry, lane.cursor_since = False, 0.0
         gone = [owed for owed in lane.queue if owed.id in delivery_ids]
         if not gone:
             return

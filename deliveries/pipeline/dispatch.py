@@ -504,6 +504,7 @@ class Dispatcher:
         self.book.done_with(flight.payload)
         for _, other in flight.others:
             self.book.done_with(other)
+        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
         wish = wish_of(answer.response_headers)
         wait = None
         if not is_good and wish is None:
@@ -530,6 +531,12 @@ class Dispatcher:
         self._note(flight, owed, flight.payload, answer, outcome, wait)
         for owed, payload in flight.others:
             self._note(flight, owed, payload, answer, outcome, wait)
+        if lane.lines:
+            # Recorded in this order, so the next needs not wait for it.
+            if is_good or (wait is None and not is_manual):
+                self.book.head_ended(lane, flight.owed.id)
+            else:
+                self.book.drop_line(lane, flight.owed.id)
 
     def _note(
         self,
@@ -695,8 +702,8 @@ class Dispatcher:
             self.unrecorded -= len(batch)
             for result, lane in zip(batch, batch_lanes, strict=True):
                 self.book.recorded(lane, result.delivery_id)
-                if result.line is not None:
-                    # Its successor is due now.
+                if result.line is not None and not lane.lines:
+                    # Its successor is due now, if it was not here already.
                     lane.is_dry = False
                     lane.cursor_since = 0.0
                 self.attention.add(lane)
@@ -769,7 +776,11 @@ class Dispatcher:
             clear=[lane.release(now) for lane in clearing],
             wanted=self._wanted([*loading, *clearing], now),
             held=[
-                key for lane in (*loading, *clearing) if lane.after_id == NO_ID for key in lane.in_memory()
+                key
+                for lane in (*loading, *clearing)
+                # What follows in a line falls due behind the cursor.
+                if lane.after_id == NO_ID or lane.is_in_lines
+                for key in lane.in_memory()
             ],
             take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
             full_tenants=book.full_tenants() if is_taking else [],
@@ -946,6 +957,10 @@ class Dispatcher:
                 lane.after_due, lane.after_id = owed_here[-1].due, owed_here[-1].id
                 if self.ending is None and not lane.is_dropped:
                     self.book.add(lane, owed_here)
+                    lane.is_in_lines = lane.is_in_lines or owed_here[0].ordering_key is not None
+                    for owed in owed_here if plan.followers else ():
+                        if (followers := plan.followers.get(owed.id)) is not None:
+                            self.book.follow(lane, owed, followers)
 
     def _checked(self, rows: list[Row]) -> None:
         """What people changed: lanes that are paused, changed or not ours any more give back what was not sent."""

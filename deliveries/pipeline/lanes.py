@@ -309,6 +309,57 @@ def load(
         return [Owed(*row) for row in cursor.fetchall()]
 
 
+READ_AHEAD = 64
+"""Of one line (ordering key), what is loaded behind its head, so that the next can start as soon as the one before ends."""
+
+READ_AHEAD_LINES = 64
+"""With more heads than this there is enough to do without reading ahead."""
+
+# Behind each head, in order. The first row has to be the head itself, or it is one no more.
+FOLLOWERS = """
+SELECT d.endpoint_id, d.id, d.event_id, d.attempt_count, d.schedule_step, d.trigger, d.size,
+       d.body IS NOT NULL, true, d.manual_requested_at, now(), d.preparation_error, d.ordering_key,
+       line.head, d.next_attempt_at IS NOT NULL OR e.deliver_at > now()
+FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS line(endpoint_id, ordering_key, head)
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries_delivery d
+    WHERE d.endpoint_id = line.endpoint_id AND d.ordering_key = line.ordering_key
+      AND d.ordering_key IS NOT NULL AND d.status = 'pending'
+    ORDER BY d.sequence, d.id LIMIT %s
+) d
+LEFT JOIN deliveries_event e ON e.id = d.event_id
+ORDER BY line.head, d.sequence, d.id
+"""
+
+
+def load_followers(connection: Connection, *, heads: Sequence[Owed]) -> dict[bytes, list[Owed]]:
+    """By the id of the head: those that come after it, as far as nothing but the one before keeps them waiting."""
+    each = max(1, READ_AHEAD // len(heads))
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            FOLLOWERS,
+            [
+                arrays.uuids([head.endpoint_id for head in heads]),
+                arrays.texts([head.ordering_key for head in heads]),
+                arrays.uuids([head.id for head in heads]),
+                each + 1,
+            ],
+        ).fetchall()
+    found: dict[bytes, list[Owed]] = {}
+    broken: set[bytes] = set()
+    for *fields, head, has_time in rows:
+        owed = Owed(*fields)
+        if head not in found:
+            found[head] = []
+            if owed.id != head:
+                broken.add(head)
+        elif has_time or owed.attempt_count or owed.manual_requested_at is not None:
+            broken.add(head)
+        elif head not in broken:
+            found[head].append(owed)
+    return {head: owed for head, owed in found.items() if owed}
+
+
 def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]:
     """(key, event id, tenant, type, occurred_at, data or None if erased, hops, channels); here the key is the event."""
     low, high = UUID(bytes=min(event_ids)), UUID(bytes=max(event_ids))

@@ -51,6 +51,8 @@ class Round:
     counts: dict[bytes, int] = field(default_factory=dict)
     """How many were asked for, by lane."""
     owed: list[Owed] = field(default_factory=list)
+    followers: dict[bytes, list[Owed]] = field(default_factory=dict)
+    """By the head of their line."""
     payload_rows: list[Row] = field(default_factory=list)
     woken: list[bytes] = field(default_factory=list)
     checked: list[Row] | None = None
@@ -89,6 +91,9 @@ class RoundWorker:
             plan.counts[wanted.endpoint_id] = wanted.count
         if plan.wanted:
             plan.owed = lanes.load(connection, wanted=plan.wanted, held=plan.held, until=until)
+            heads = [owed for owed in plan.owed if owed.ordering_key is not None and not owed.attempt_count]
+            if 0 < len(heads) <= lanes.READ_AHEAD_LINES and plan.free_loads > 2 * lanes.READ_AHEAD:
+                plan.followers = lanes.load_followers(connection, heads=heads)
         self._fetch(connection, plan)
         return plan
 
@@ -121,7 +126,7 @@ class RoundWorker:
         wanted = plan.fetch
         first: dict[bytes, Owed] = {}
         later = [owed for owed in plan.owed if first.setdefault(owed.endpoint_id, owed) is not owed]
-        for owed in chain(first.values(), later):
+        for owed in chain(first.values(), later, *plan.followers.values()):
             if owed.payload_key in payloads or owed.payload_key in wanted:
                 continue
             tenant_id = plan.tenants[owed.endpoint_id]
