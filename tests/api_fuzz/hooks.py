@@ -18,6 +18,8 @@ NAME = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*")
 
 BEYOND_A_SCHEMA = {
     "does_not_fit",  # settings of an endpoint together
+    "invalid_certificate",  # what is in a certificate, and in a key
+    "invalid_key",
     "incomplete",  # what another field of a source makes necessary
     "invalid_cursor",  # a place in a line
     "invalid_network",  # what addresses are
