@@ -40,8 +40,8 @@ SERIOUS = {"serious", "critical"}
 EVERYTHING = {"resultTypes": ["violations"]}
 COLOURS = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
 
-MAY_HAVE_NOTHING = ("/export", "/file")
-"""Without a period, or with a job that wrote none, there is no file, and a page says so."""
+MAY_HAVE_NOTHING = ("/export", "/file", "/act/")
+"""Without a period, a file that was written, or something to act on, a page says so."""
 
 SHOTS = os.environ.get("BROWSER_SHOTS")
 
@@ -104,8 +104,8 @@ def signed_in(browser: Browser, platform: Platform, user: User, *, code: str = "
 def look(page: Page, path: str, findings: list[str]) -> None:
     """What axe finds in both schemes goes to the findings."""
     first = page.request.get(path)
-    if first.status == 405 or "text/html" not in first.headers["content-type"]:
-        # A form without a page, or a file.
+    if first.status == 405 or "text/html" not in first.headers["content-type"] or "<html" not in first.text():
+        # A form without a page, a file, or a part that htmx puts into one.
         return
     if first.status != 200 and not path.endswith(MAY_HAVE_NOTHING):
         findings.append(f"{path}: {first.status}")
