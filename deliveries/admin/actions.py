@@ -183,6 +183,8 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
 def act_on_chosen(request: HttpRequest) -> HttpResponse:
     """From a list: the action is one of the form's fields."""
     name = request.GET.get("action", "")
+    if not name:
+        return redirect("admin:index")
     if name not in ACTIONS:
         raise Http404
     query = request.GET.copy()
