@@ -48,8 +48,8 @@ def queried(data: bytes) -> str:
     return query_of(event_type="order.created", occurred_at=AT, data=data)
 
 
-def test_the_formats_are_those_of_the_model_and_one_that_the_api_does_not_offer_yet() -> None:
-    offered = [kind.value for kind in Format if kind is not Format.CLOUDEVENTS_BINARY]
+def test_the_formats_are_those_of_the_model_and_of_the_api() -> None:
+    offered = [kind.value for kind in Format]
 
     assert offered == Endpoint.Format.values
     assert offered == list(validation.FORMATS)
