@@ -51,7 +51,9 @@ SIGNATURE_TEMPLATE: fields.AnySchema = {
 }
 
 PEM: fields.AnySchema = fields.text(
-    MAX_PEM_BYTES, 1, pattern="^-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s-]+-----END CERTIFICATE-----\\s*$"
+    MAX_PEM_BYTES,
+    1,
+    pattern="^-----BEGIN CERTIFICATE-----[A-Za-z0-9+/= \\t\\r\\n-]+-----END CERTIFICATE-----[ \\t\\r\\n]*$",
 )
 
 CLIENT_CERTIFICATE: fields.AnySchema = {
