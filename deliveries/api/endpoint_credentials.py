@@ -13,6 +13,7 @@ from tenants.api import fields
 
 _PLACED = "([ -z|~]|\\{(id|timestamp|type)\\})"
 _SIGNED = "([^{}\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]|\\{(id|timestamp|type)\\})*"
+_HEADER_NAME = fields.text(MAX_HEADER_NAME_LENGTH, 1, pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 _TEMPLATE_SECRET = fields.nullable(fields.text(MAX_TEXT_LENGTH, 1))
 
 SIGNATURE_TEMPLATE: fields.AnySchema = {
@@ -31,7 +32,7 @@ SIGNATURE_TEMPLATE: fields.AnySchema = {
             "additionalProperties": False,
             "required": ["header"],
             "properties": {
-                "header": fields.text(MAX_HEADER_NAME_LENGTH, 1, pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"),
+                "header": _HEADER_NAME,
                 "signed_content": fields.text(
                     MAX_TEXT_LENGTH, 6, pattern=f"^{_SIGNED}\\{{body\\}}{_SIGNED}$"
                 ),
@@ -42,6 +43,7 @@ SIGNATURE_TEMPLATE: fields.AnySchema = {
                 "headers": {
                     "type": "object",
                     "maxProperties": MAX_EXTRA_HEADERS,
+                    "propertyNames": _HEADER_NAME,
                     "additionalProperties": fields.text(MAX_TEXT_LENGTH, 1, pattern=f"^(?! ){_PLACED}+$"),
                 },
                 "secret": _TEMPLATE_SECRET,

@@ -18,6 +18,7 @@ NAME = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*")
 
 BEYOND_A_SCHEMA = {
     "does_not_fit",  # settings of an endpoint together
+    "duplicate",  # names that differ in their case alone
     "invalid_certificate",  # what is in a certificate, and in a key
     "invalid_key",
     "incomplete",  # what another field of a source makes necessary
