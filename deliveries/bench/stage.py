@@ -122,13 +122,24 @@ def own_stage() -> Iterator[Stage]:
             drop(connection, name)
 
 
-def drop(connection: psycopg.Connection[Row], name: str) -> None:
-    """Not WITH (FORCE): it is refused while an autovacuum works there, which a plain DROP sends away."""
-    connection.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND usename = current_user",
-        [name],
-    )
-    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+def drop(connection: psycopg.Connection[Row], name: str, *, tries: int = 4) -> None:
+    """Not WITH (FORCE): it is refused while an autovacuum works there, which a plain DROP sends away.
+
+    A plain one waits for others for five seconds, and those that were ended may come back once.
+    """
+    for remaining in range(tries, 0, -1):
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = %s AND usename = current_user",
+            [name],
+        )
+        try:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        except psycopg.errors.ObjectInUse:
+            if remaining == 1:
+                raise
+        else:
+            return
 
 
 def drop_left_overs(connection: psycopg.Connection[Row]) -> None:
