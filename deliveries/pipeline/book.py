@@ -68,8 +68,8 @@ class Payload:
     fetched_at: float
     users: int = 0
     """Deliveries in the air that carry it."""
-    encoded: dict[str, tuple[str, list[str], bytes]] = field(default_factory=dict)
-    """By format: content type, further header lines, and body."""
+    encoded: dict[str, tuple[list[str], bytes]] = field(default_factory=dict)
+    """By format: header lines that say what it is, and body."""
 
 
 def memory_of(size: int) -> int:

@@ -226,4 +226,7 @@ def envelope(type: str, timestamp: str, data: bytes) -> bytes:
 
 def format_time(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-03-01T12:00:00.000000Z`."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    text = at.isoformat("T", "microseconds")
+    if text[-6:] != "+00:00":
+        text = at.astimezone(UTC).isoformat("T", "microseconds")
+    return text[:-6] + "Z"

@@ -67,8 +67,8 @@ def prepare(flight: Flight, *, now: float, user_agent_line: str) -> OutgoingRequ
             query = query_of(event_type=payload.type, occurred_at=payload.occurred_at, data=payload.data)
             body, signed = b"", wire_query(config.destination.url, query)
         else:
-            content_type, extra_lines, body = _body(config, payload)
-            first_lines, signed = [f"content-type: {content_type}", *extra_lines], body
+            first_lines, body = _body(config, payload)
+            signed = body
     except RequestTooLarge as error:
         return Outcome.REQUEST_TOO_LARGE, str(error)
     number = owed.attempt_count + 1
@@ -105,12 +105,12 @@ def _batch_body(flight: Flight) -> tuple[str, bytes]:
     return encode_batch(config.format, events, source=source_of(config.tenant_id))
 
 
-def _body(config: EndpointConfig, payload: Payload) -> tuple[str, list[str], bytes]:
-    """Content type, further header lines, body. Raises RequestTooLarge."""
+def _body(config: EndpointConfig, payload: Payload) -> tuple[list[str], bytes]:
+    """Header lines that say what it is, and body. Raises RequestTooLarge."""
     encoded = payload.encoded.get(config.format)
     if encoded is None:
         assert payload.data is not None
-        encoded = encode(
+        content_type, extra_lines, body = encode(
             config.format,
             event_id_text=payload.id_text,
             event_type=payload.type,
@@ -118,6 +118,7 @@ def _body(config: EndpointConfig, payload: Payload) -> tuple[str, list[str], byt
             data=payload.data,
             source=source_of(payload.tenant_id),
         )
+        encoded = [f"content-type: {content_type}", *extra_lines], body
         payload.encoded[config.format] = encoded
     return encoded
 

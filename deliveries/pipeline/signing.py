@@ -27,10 +27,16 @@ class InvalidSecret(ValueError):
 class HmacKey:
     secret: bytes
 
+    def signature(self, signed: bytes) -> str:
+        return "v1," + _base64(hmac.digest(self.secret, signed, "sha256"))
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ed25519Key:
     private: Ed25519PrivateKey
+
+    def signature(self, signed: bytes) -> str:
+        return "v1a," + _base64(self.private.sign(signed))
 
 
 SigningKey = HmacKey | Ed25519Key
@@ -79,15 +85,7 @@ def sign(keys: Sequence[SigningKey], message_id: str, timestamp: int, body: byte
     `body` is exactly what goes over the wire: the request's body, or the query string of a GET.
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return " ".join([_signature(key, signed) for key in keys])
-
-
-def _signature(key: SigningKey, signed: bytes) -> str:
-    match key:
-        case HmacKey(secret=secret):
-            return "v1," + _base64(hmac.digest(secret, signed, "sha256"))
-        case Ed25519Key(private=private):
-            return "v1a," + _base64(private.sign(signed))
+    return " ".join([key.signature(signed) for key in keys])
 
 
 def _base64(data: bytes) -> str:
