@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from deliveries.models import Attempt, Delivery, Endpoint
 from deliveries.pipeline.cancel import cancel
+from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.wake import request_manual_attempt
 from deliveries.services.history import created_between
 from tenants import access, ids
@@ -64,6 +65,9 @@ def find_deliveries(
         "status": status,
         "last_outcome": outcome,
     }
+    if status == Delivery.Status.SUCCEEDED and outcome is None:
+        # True of each of them, and what its index is made for.
+        wanted["last_outcome"] = Outcome.SUCCEEDED.value
     rows = rows.filter(**{name: value for name, value in wanted.items() if value is not None})
     return created_between(rows, since=since, until=until)
 

@@ -29,12 +29,17 @@ MOST_ROWS = 3_000
 """That a statement may look at for a page of fifty. A millisecond or two."""
 
 
+NEWEST_FAILED = 20_000
+"""Of the tenant whose endpoints have been down for long."""
+
+
 @dataclass(frozen=True)
 class Seeded:
     tenant: Tenant
     api: Api
     event: str
     middle: str
+    down: Tenant
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +50,25 @@ def seeded(django_db_setup: None, django_db_blocker: Any) -> Iterator[Seeded]:
         tenant = make_tenant()
         endpoints = [make_endpoint(tenant, uid=f"e{number}", event_types=[]) for number in range(5)]
         seed(tenant, endpoints, count=MANY, since=now - timedelta(days=15), length=timedelta(days=15))
+        down = make_tenant()
+        seed(
+            down,
+            [make_endpoint(down, event_types=[])],
+            count=NEWEST_FAILED + 5_000,
+            since=now - timedelta(days=10),
+            length=timedelta(days=10),
+        )
+        keys = Delivery.objects.for_tenant(down).order_by("-id").values("id")[:NEWEST_FAILED]
+        Delivery.objects.for_tenant(down).filter(id__in=list(keys.values_list("id", flat=True))).update(
+            status="failed", last_outcome="http_error", last_status_code=503, next_attempt_at=None
+        )
         failed = Delivery.objects.for_tenant(tenant).filter(status="failed").earliest("id")
         yield Seeded(
             tenant,
             tenant_api(tenant),
             ids.to_text("evt", failed.event_id),
             (now - timedelta(days=7)).isoformat(),
+            down,
         )
 
 
@@ -106,6 +124,16 @@ def test_a_page_reads_little_by_any_filter(seeded: Seeded, resource: str, filter
         second = check_page(seeded.api, path, query | {"cursor": first["next_cursor"]})
         back = check_page(seeded.api, path, query | {"cursor": second["prev_cursor"]})
         assert back["data"] == first["data"]
+
+
+@pytest.mark.parametrize("filters", [{"status": "succeeded"}, {"outcome": "succeeded"}], ids=str)
+def test_what_succeeded_before_everything_failed_is_found_at_once(
+    seeded: Seeded, filters: dict[str, str]
+) -> None:
+    page = check_page(tenant_api(seeded.down), f"/tenants/{seeded.down.slug}/deliveries", filters)
+
+    assert len(page["data"]) == 50
+    assert {delivery["status"] for delivery in page["data"]} == {"succeeded"}
 
 
 def test_what_hangs_on_one_event_or_delivery_is_found_by_its_key(seeded: Seeded) -> None:
