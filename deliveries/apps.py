@@ -21,6 +21,7 @@ SCHEDULE = {
     "expire what was kept too long": ("deliveries.expire", 3600, 3600),
     "let go what was kept long enough": ("deliveries.retention", 20, 20),
     "drop weeks that nobody keeps": ("deliveries.drop_partitions", 3600, 3600),
+    "roll up history for charts": ("deliveries.roll_up", 20, 20),
     "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
     "tell what happened": ("deliveries.announce", 5, 10),
     "disable what fails for days": ("deliveries.judge_failing", 60, 60),

@@ -25,7 +25,7 @@ from django.db import close_old_connections
 
 from deliveries import health_tasks, job_tasks
 from deliveries.models import Endpoint
-from deliveries.pipeline import counters, partitions, retention, sweeps
+from deliveries.pipeline import counters, partitions, retention, rollups, sweeps
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.services import polling, receiving, sources
 from deliveries.services.endpoints import disable_by_answer, forget_deleted
@@ -169,6 +169,12 @@ def make_partitions() -> None:
 def retention_slice() -> None:
     """Every 20 s: two seconds of what tenants keep no longer."""
     retention.let_go(now=datetime.now(UTC))
+
+
+@shared_task(name="deliveries.roll_up", ignore_result=True)
+def roll_up() -> None:
+    """Every 20 s: what charts and statistics read."""
+    rollups.roll_up(now=datetime.now(UTC))
 
 
 @shared_task(name="deliveries.drop_partitions", ignore_result=True)

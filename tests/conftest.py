@@ -74,3 +74,14 @@ def quiet_lanes(database: None) -> None:
             "TRUNCATE deliveries_event, deliveries_delivery, deliveries_attempt, deliveries_lane, deliveries_dispatcher"
         )
         cursor.execute("UPDATE tenants_platformstate SET is_sending_stopped = false")
+
+
+@pytest.fixture
+def nothing_rolled_up(database: None) -> None:
+    """For tests that make history of before: roll-ups, which an earlier test's platform may have made, know none of it."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE deliveries_rollup, deliveries_rollupgone")
+        cursor.execute(
+            "UPDATE deliveries_rollupstate SET minutes_to = NULL, hours_to = NULL, attempts_to = NULL, seen_at = NULL,"
+            " seen_transaction = NULL, settled_at = NULL"
+        )

@@ -7,6 +7,7 @@
 - `jobs`: work on much, in the background.
 - `notices`: what people are told.
 - `counts`: what was counted.
+- `rollups`: what became of deliveries, by minute and hour.
 """
 
 from deliveries.models.counts import MetricSample, MetricTotal, Usage
@@ -23,6 +24,7 @@ from deliveries.models.jobs import BulkAction, Job, JobPart
 from deliveries.models.lanes import Dispatcher, Lane, SweepState
 from deliveries.models.notices import Announcement, Notice, SlackHook
 from deliveries.models.polling import PollConsumer, PollItem
+from deliveries.models.rollups import Rollup, RollupGone, RollupState
 from deliveries.models.sources import IncomingRequest, Source, SourceToken
 
 __all__ = [
@@ -46,6 +48,9 @@ __all__ = [
     "PollItem",
     "RetentionMark",
     "ReversedHost",
+    "Rollup",
+    "RollupGone",
+    "RollupState",
     "SlackHook",
     "Source",
     "SourceToken",

@@ -19,6 +19,8 @@
 `counters` gathers what `/metrics` shows, in memory, and adds it to a small table every few seconds; `tally` counts a
 batch of results for it.
 
+`rollups` counts history by minute and hour, for charts and statistics, after the fact and beside all of the above.
+
 `partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
 
 Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones

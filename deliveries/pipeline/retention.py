@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
 
-from deliveries.pipeline import counters
+from deliveries.pipeline import counters, rollups
 from deliveries.pipeline.lanes import IS_OWED
 from deliveries.pipeline.partitions import LOCK_TIMEOUT_MS, TABLES, Week, weeks_of
 from tenants.ids import floor_of, time_of
@@ -174,6 +174,8 @@ def _batch(due: Due) -> tuple[int, bool]:
         count = 0
         if free:
             keys = {"ids": free, "low": free[0], "high": free[-1], "until": until}
+            if due.kind == "deliveries":
+                rollups.take_out(cursor, tenant_id=due.tenant_id, delivery_ids=free)
             for statement in _STATEMENTS[due.kind]:
                 cursor.execute(statement, keys)
                 count += cursor.rowcount
@@ -204,6 +206,7 @@ def drop_partitions(*, now: datetime) -> list[str]:
         for week in weeks_of(parent):
             if week.next().begins_at > before or _is_needed(parent, week):
                 continue
+            rollups.close_before(until=week.next().begins_at, now=now)
             if _drop(week.table(parent)):
                 dropped.append(week.table(parent))
     if dropped:

@@ -1,20 +1,26 @@
 """What a tenant's endpoints received together, over a window: counts by outcome and time, latencies, what is pending.
 
-Called by the portal's overview. It reads a bounded number of rows, however many there are: the window is cut into
-slices, and of each the first rows are read. A slice with fewer has been counted. Of the others the number is estimated,
-and what did not succeed, which people look for, is counted along its own index as far as that is bounded, too.
+Called by the portal's overview. Roll-ups tell most of it (`figures.py`). Of the last minutes, which they do not tell of
+yet, a bounded number of rows is read, however many there are: they are cut into slices, and of each the first rows are
+read. A slice with fewer has been counted. Of the others the number is estimated, and what did not succeed, which people
+look for, is counted along its own index as far as that is bounded, too. So is a whole window, where nothing was rolled up.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
 from django.db import connection
 
+from deliveries.pipeline.rollups import BUCKET
+from deliveries.services import figures
 from deliveries.services.deliveries import CLOCKS_APART
+from deliveries.services.figures import Figures, Series
 from deliveries.services.history import EPOCH, first_key, last_key
 from deliveries.services.stats import PERCENTILES
 from tenants.ids import floor_of
@@ -83,7 +89,7 @@ class Activity:
     totals: Counts = field(default_factory=Counts)
     is_estimated: bool = False
     """There was too much to be counted one by one."""
-    latency_ms: tuple[float, float, float] | None = None
+    latency_ms: tuple[float, ...] | None = None
     """The percentiles 50, 95 and 99 of the attempts' durations. None: there were none."""
     pending: int = 0
     """Now, whatever the window; up to MOST_PENDING."""
@@ -98,6 +104,9 @@ class Activity:
 @dataclass(slots=True)
 class _Slice:
     start: datetime
+    end: datetime
+    bucket: int
+    """Which one it is of."""
     low: UUID
     high: UUID
     counts: Counts = field(default_factory=Counts)
@@ -113,10 +122,13 @@ class _Slice:
 
 
 def tenant_activity(*, tenant: Tenant, window: Window, now: datetime) -> Activity:
-    """At most six queries, of bounded cost."""
+    """At most nine queries, of bounded cost."""
     layout = LAYOUTS[window]
     starts = _starts(layout, now)
-    slices = _slices(starts, layout)
+    buckets = [(start, Counts()) for start in starts]
+    span, rolled = figures.read(Series.of_tenant(tenant), since=starts[0], until=now, by=layout.bucket)
+    # Where nothing is rolled up, from the window's beginning.
+    slices = _slices(starts, layout, after=span.until if span.since < span.until else starts[0])
     bounds: dict[str, Any] = {
         "tenant": tenant.id,
         "low": slices[0].low,
@@ -124,17 +136,17 @@ def tenant_activity(*, tenant: Tenant, window: Window, now: datetime) -> Activit
     }
     with connection.cursor() as cursor:
         _read(cursor, slices, bounds)
-        is_estimated = _complete(cursor, slices, bounds, length=layout.bucket / layout.slices)
-        latency = _latency(cursor, slices, bounds)
+        is_estimated = _complete(cursor, slices, bounds)
+        latency = _latency(cursor, slices, bounds, rolled.values())
         cursor.execute(PENDING, {"tenant": tenant.id, "most": MOST_PENDING})
         pending = cursor.fetchone()[0]
     totals = Counts()
-    buckets = [(start, Counts()) for start in starts]
-    for place, each in enumerate(slices):
+    found = [(starts.index(start), each) for start, each in rolled.items()]
+    for place, counts in [*found, *((each.bucket, each.counts) for each in slices)]:
         for status in STATUSES:
-            number = getattr(each.counts, status)
+            number = getattr(counts, status)
             totals.add(status, number)
-            buckets[place // layout.slices][1].add(status, number)
+            buckets[place][1].add(status, number)
     return Activity(buckets, totals, is_estimated, latency, pending)
 
 
@@ -144,15 +156,17 @@ def _starts(layout: Layout, now: datetime) -> list[datetime]:
     return [last - place * layout.bucket for place in reversed(range(layout.buckets))]
 
 
-def _slices(starts: Sequence[datetime], layout: Layout) -> list[_Slice]:
-    """By key, which begins with the time."""
+def _slices(starts: Sequence[datetime], layout: Layout, *, after: datetime) -> list[_Slice]:
+    """By key, which begins with the time. What is before `after` is left out."""
     length = layout.bucket / layout.slices
-    edges = [start + place * length for start in starts for place in range(layout.slices)]
-    edges.append(starts[-1] + layout.bucket)
-    keys = [floor_of(edge) for edge in edges]
-    return [
-        _Slice(start, low, high) for start, low, high in zip(edges[:-1], keys[:-1], keys[1:], strict=True)
-    ]
+    found = []
+    for bucket, start in enumerate(starts):
+        edges = [start + place * length for place in range(layout.slices + 1)]
+        for edge, end in pairwise(edges):
+            if end > after:
+                begin = max(edge, after)
+                found.append(_Slice(begin, end, bucket, floor_of(begin), floor_of(end)))
+    return found
 
 
 def _read(cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any]) -> None:
@@ -163,13 +177,13 @@ def _read(cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any]) -> None
         each.counts = Counts(*by_status)
 
 
-def _complete(cursor: Any, slices: list[_Slice], bounds: dict[str, Any], *, length: timedelta) -> bool:
+def _complete(cursor: Any, slices: list[_Slice], bounds: dict[str, Any]) -> bool:
     """Count what is missing, or estimate it. Returns whether anything was estimated."""
     places = [place for place, each in enumerate(slices) if not each.is_whole]
     if not places:
         return False
     following = _following(cursor, slices, bounds)
-    estimates = {place: _estimate(slices[place], following[place], length) for place in places}
+    estimates = {place: _estimate(slices[place], following[place]) for place in places}
     wanted = [slices[place] for place in places]
     if sum(estimates.values()) <= EXACT:
         # An estimate may be wrong; the room left to it keeps the query bounded all the same.
@@ -206,7 +220,7 @@ def _following(cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any]) ->
     return following[::-1]
 
 
-def _estimate(each: _Slice, following: int, length: timedelta) -> int:
+def _estimate(each: _Slice, following: int) -> int:
     """How many a slice has whose first ones were read.
 
     `sequence` counts the events of the whole platform. So the numbers between the beginning of this slice and of the
@@ -218,31 +232,40 @@ def _estimate(each: _Slice, following: int, length: timedelta) -> int:
         share = each.number / (each.last_sequence - each.first_sequence + 1)
         estimate = share * (following - each.first_sequence)
     else:
-        estimate = each.number / max((each.last_at - each.start) / length, 0.001)
+        estimate = each.number / max((each.last_at - each.start) / (each.end - each.start), 0.001)
     return max(round(estimate), each.number)
 
 
 def _latency(
-    cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any]
-) -> tuple[float, float, float] | None:
-    """Of a part of the deliveries, as many of each slice."""
+    cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any], rolled: Iterable[Figures]
+) -> tuple[float, ...] | None:
+    """Of a part of the deliveries that are not rolled up, as many of each slice, and of all that are."""
+    durations = sum((each.durations for each in rolled), Counter())
     filled = [each for each in slices if each.number]
     if not filled:
-        return None
+        return figures.percentiles(durations, PERCENTILES)
     since = max(filled[0].start, EPOCH) - CLOCKS_APART
-    cursor.execute(
-        LATENCY,
+    most = max(SAMPLE // len(filled), 1)
+    sample = (
         bounds
         | _arrays(filled)
         | {
-            "most": max(SAMPLE // len(filled), 1),
+            "most": most,
             "percentiles": list(PERCENTILES),
             "first_attempt": first_key(since),
             "last_attempt": last_key(),
-        },
+        }
     )
-    percentiles = cursor.fetchone()[0]
-    return None if percentiles is None else tuple(percentiles)
+    if not durations:
+        cursor.execute(LATENCY, sample)
+        percentiles = cursor.fetchone()[0]
+        return None if percentiles is None else tuple(percentiles)
+    read = sum(min(each.number, most) for each in filled)
+    weight = max(1, round(sum(each.counts.total for each in filled) / read))
+    cursor.execute(DURATIONS, sample)
+    for bucket, number in cursor.fetchall():
+        durations[bucket] += weight * number
+    return figures.percentiles(durations, PERCENTILES)
 
 
 def _arrays(slices: Sequence[_Slice]) -> dict[str, Any]:
@@ -285,8 +308,7 @@ CROSS JOIN LATERAL (
 ) found
 """
 
-LATENCY = """
-SELECT percentile_cont(%(percentiles)s) WITHIN GROUP (ORDER BY a.duration_ms)
+SAMPLED = """
 FROM unnest(%(lows)s::uuid[], %(highs)s::uuid[]) AS slice(low, high)
 CROSS JOIN LATERAL (
     SELECT d.id FROM deliveries_delivery d
@@ -297,6 +319,10 @@ CROSS JOIN LATERAL (
 JOIN deliveries_attempt a
   ON a.delivery_id = sampled.id AND a.id >= %(first_attempt)s AND a.id <= %(last_attempt)s
 """
+
+LATENCY = f"SELECT percentile_cont(%(percentiles)s) WITHIN GROUP (ORDER BY a.duration_ms) {SAMPLED}"
+
+DURATIONS = f"SELECT {BUCKET}, count(*) {SAMPLED} GROUP BY 1"
 
 NEWEST = """
 SELECT d.sequence FROM deliveries_delivery d

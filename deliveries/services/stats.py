@@ -1,9 +1,10 @@
-"""What an endpoint received over time: counts and latencies by minute, hour or day. Called by the API and the portal.
+"""What an endpoint received over time: counts and latencies by minute, hour or day. Called by the API.
 
-Counted when asked, so they are current. A delivery, its attempts and its latency stand in the bucket in which the
-delivery was created: what is read is one range of keys of one endpoint.
+A delivery, its attempts and its latency stand in the bucket in which the delivery was created. Counts come from roll-ups
+(`figures.py`), and from history for the last few minutes and for what a window cuts, so they are current.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +13,10 @@ from typing import Any, Final
 from django.db import connection
 
 from deliveries.models import Delivery, Endpoint
+from deliveries.pipeline.rollups import BUCKET
+from deliveries.services import figures
 from deliveries.services.deliveries import CLOCKS_APART
+from deliveries.services.figures import Figures, Series
 from deliveries.services.history import EPOCH, first_key, last_key
 
 MOST_BUCKETS: Final = 1_500
@@ -41,14 +45,23 @@ class TooManyBuckets(Exception):
     """The window has more than MOST_BUCKETS of them."""
 
 
+NO_LATENCY: Final = (None, None, None)
+
+
 @dataclass(slots=True)
 class Counts:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
     attempts: int = 0
-    latency_ms: tuple[float | None, float | None, float | None] = (None, None, None)
+    latency_ms: tuple[float | None, ...] = NO_LATENCY
     """The percentiles 50, 95 and 99 of the attempts' durations. None: there were none."""
+
+    def add(self, each: Figures) -> None:
+        self.succeeded += each.succeeded
+        self.failed += each.failed
+        self.cancelled += each.cancelled
+        self.attempts += each.attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +78,77 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
     starts = _starts(since, until, bucket)
     counts = {start: Counts() for start in starts}
     totals = Counts()
-    window: dict[str, Any] = {
-        "endpoint": endpoint.id,
-        "tenant": endpoint.tenant_id,
+    series = Series(endpoint.id, endpoint.tenant_id)
+    span, rolled = figures.read(series, since=since, until=until, by=WIDTHS[bucket])
+    for start, each in rolled.items():
+        for one in (counts[start], totals):
+            one.add(each)
+    windows = [(since, span.since), (span.until, until)]
+    live = [_window(series, *window, bucket) for window in windows if window[0] < window[1]]
+    with connection.cursor() as cursor:
+        deliveries = 0
+        for window in live:
+            cursor.execute(COUNT, window)
+            for start, status, number, attempts in cursor.fetchall():
+                deliveries += number
+                for one in (counts[start], totals):
+                    if status != Delivery.Status.PENDING:
+                        setattr(one, status, getattr(one, status) + number)
+                    one.attempts += attempts
+        if totals.attempts:
+            if len(live) == 1 and not any(each.attempts for each in rolled.values()):
+                _measure(cursor, live[0], deliveries, counts, totals)
+            else:
+                _add_buckets(cursor, live, deliveries, rolled, counts, totals)
+        cursor.execute(PENDING, series.parameters)
+        pending, oldest_pending_at = cursor.fetchone() or (0, None)
+    return Stats(list(counts.items()), totals, pending, oldest_pending_at)
+
+
+def _window(series: Series, since: datetime, until: datetime, bucket: Bucket) -> dict[str, Any]:
+    return series.parameters | {
         "since": since,
         "until": until,
         "low": first_key(since),
         "high": last_key(until),
         "bucket": bucket.value,
+        "first_attempt": first_key(max(since, EPOCH) - CLOCKS_APART),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT, window)
-        deliveries = 0
-        for start, status, number, attempts in cursor.fetchall():
-            deliveries += number
-            for each in (counts[start], totals):
-                if status != Delivery.Status.PENDING:
-                    setattr(each, status, getattr(each, status) + number)
-                each.attempts += attempts
-        sampled = window | {
-            "percentiles": list(PERCENTILES),
-            "one_in": max(1, -(-deliveries // SAMPLE)),
-            "first_attempt": first_key(max(since, EPOCH) - CLOCKS_APART),
-        }
-        if totals.attempts:
-            cursor.execute(LATENCY, sampled)
-            for start, percentiles in cursor.fetchall():
-                if percentiles is not None:
-                    (totals if start is None else counts[start]).latency_ms = tuple(percentiles)
-        cursor.execute(PENDING, window)
-        pending, oldest_pending_at = cursor.fetchone() or (0, None)
-    return Stats(list(counts.items()), totals, pending, oldest_pending_at)
+
+
+def _measure(
+    cursor: Any,
+    window: dict[str, Any],
+    deliveries: int,
+    counts: dict[datetime, Counts],
+    totals: Counts,
+) -> None:
+    """Percentiles of the attempts themselves, where all are of one piece of history."""
+    sampled = {"percentiles": list(PERCENTILES), "one_in": max(1, -(-deliveries // SAMPLE))}
+    cursor.execute(LATENCY, window | sampled)
+    for start, found in cursor.fetchall():
+        if found is not None:
+            (totals if start is None else counts[start]).latency_ms = tuple(found)
+
+
+def _add_buckets(
+    cursor: Any,
+    live: list[dict[str, Any]],
+    deliveries: int,
+    rolled: dict[datetime, Figures],
+    counts: dict[datetime, Counts],
+    totals: Counts,
+) -> None:
+    """Roll-ups count attempts by buckets of their duration; so are those of history then."""
+    one_in = max(1, -(-deliveries // SAMPLE))
+    durations = {start: each.durations for start, each in rolled.items()}
+    for window in live:
+        cursor.execute(DURATIONS, window | {"one_in": one_in})
+        for start, bucket, number in cursor.fetchall():
+            durations.setdefault(start, Counter())[bucket] += number * one_in
+    for start, found in durations.items():
+        counts[start].latency_ms = figures.percentiles(found, PERCENTILES) or NO_LATENCY
+    totals.latency_ms = figures.percentiles(sum(durations.values(), Counter()), PERCENTILES) or NO_LATENCY
 
 
 def _starts(since: datetime, until: datetime, bucket: Bucket) -> list[datetime]:
@@ -111,7 +164,7 @@ def _starts(since: datetime, until: datetime, bucket: Bucket) -> list[datetime]:
 COUNT = """
 SELECT date_trunc(%(bucket)s, d.created_at, 'UTC'), d.status, count(*), sum(d.attempt_count)
 FROM deliveries_delivery d
-WHERE d.endpoint_id = %(endpoint)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)s AND d.id <= %(high)s
+WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)s AND d.id <= %(high)s
   AND d.created_at >= %(since)s AND d.created_at < %(until)s
 GROUP BY 1, 2
 """
@@ -120,13 +173,22 @@ GROUP BY 1, 2
 LATENCY = """
 SELECT date_trunc(%(bucket)s, d.created_at, 'UTC'), percentile_cont(%(percentiles)s) WITHIN GROUP (ORDER BY a.duration_ms)
 FROM deliveries_delivery d JOIN deliveries_attempt a ON a.delivery_id = d.id AND a.id >= %(first_attempt)s
-WHERE d.endpoint_id = %(endpoint)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)s AND d.id <= %(high)s
+WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)s AND d.id <= %(high)s
   AND d.created_at >= %(since)s AND d.created_at < %(until)s
   AND mod(uuid_hash(d.id)::bigint, %(one_in)s) = 0
 GROUP BY GROUPING SETS (1, ())
 """
 
+DURATIONS = f"""
+SELECT date_trunc(%(bucket)s, d.created_at, 'UTC'), {BUCKET}, count(*)
+FROM deliveries_delivery d JOIN deliveries_attempt a ON a.delivery_id = d.id AND a.id >= %(first_attempt)s
+WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)s AND d.id <= %(high)s
+  AND d.created_at >= %(since)s AND d.created_at < %(until)s
+  AND mod(uuid_hash(d.id)::bigint, %(one_in)s) = 0
+GROUP BY 1, 2
+"""  # noqa: S608 - an expression of ours
+
 PENDING = """
 SELECT count(*), min(d.created_at) FROM deliveries_delivery d
-WHERE d.endpoint_id = %(endpoint)s AND d.tenant_id = %(tenant)s AND d.status = 'pending'
+WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.status = 'pending'
 """

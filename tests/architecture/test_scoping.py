@@ -36,6 +36,7 @@ NOT_OWNED: set[type[models.Model]] = {
     RateCounter,
     apps.get_model("deliveries", "Dispatcher"),
     apps.get_model("deliveries", "SweepState"),
+    apps.get_model("deliveries", "RollupState"),
     apps.get_model("deliveries", "MetricTotal"),
     apps.get_model("deliveries", "MetricSample"),
     # Of an operator, across tenants.

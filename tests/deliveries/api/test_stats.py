@@ -14,7 +14,7 @@ from tenants.models import Tenant
 from tests.support.api import error_codes, make_tenant, tenant_api
 from tests.support.published import add_attempt, delivery_of, end, make_endpoint, make_type, publish
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("nothing_rolled_up")
 
 NOTHING: dict[str, Any] = {
     "succeeded": 0,

@@ -13,7 +13,7 @@ from tenants.ids import new_id
 from tests.support.builders import make_endpoint, make_tenant, publish
 from tests.support.seeding import seed
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("nothing_rolled_up")
 
 
 def test_nothing_at_all() -> None:
@@ -107,7 +107,7 @@ def test_much_is_estimated_and_failures_are_exact() -> None:
     assert found.is_estimated
     assert abs(found.totals.total - count) < count * 0.03
     assert found.totals.failed == count // 1_000
-    assert len(queries) <= 6
+    assert len(queries) <= 7
     assert per_hour(found) == pytest.approx([3_000] * 18, rel=0.05)
 
 
