@@ -26,7 +26,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, stop)
     django.setup()
     # Models can be imported only now.
-    from deliveries.bench import scenarios  # noqa: PLC0415
+    from deliveries.bench import endpoint_scenarios, scenarios  # noqa: PLC0415
     from deliveries.bench.children import ChildDied  # noqa: PLC0415
     from deliveries.bench.platform import NotReady  # noqa: PLC0415
     from deliveries.bench.report import Line  # noqa: PLC0415
@@ -37,7 +37,9 @@ def main() -> None:
         if name == "bench":
             answer: dict[str, Any] = scenarios.bench(**options)
         else:
-            measure: Callable[..., list[Line]] = getattr(scenarios, name)
+            measure: Callable[..., list[Line]] = getattr(scenarios, name, None) or getattr(
+                endpoint_scenarios, name
+            )
             answer = {"lines": [line.as_json() for line in measure(**options)]}
     except (scenarios.Lost, ChildDied, NotReady) as error:
         sys.exit(f"{type(error).__name__}: {error}")

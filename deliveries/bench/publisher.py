@@ -19,6 +19,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _STATUS_AND_LENGTH = re.compile(
@@ -53,6 +54,12 @@ class Plan:
     """Stop after so long, whatever is left."""
     has_keys: bool = False
     """Whether each request carries an idempotency key of its own. Not for batches."""
+    ordering_keys: int = 0
+    """Events have so many in turn, `k0`, `k1`, …; 0: none."""
+    first_key: int = 0
+    deliver_after_seconds: int = 0
+    is_incoming: bool = False
+    """Targets are sources: a request is the data alone, and a 200 the answer."""
     host: str = "127.0.0.1"
 
 
@@ -83,13 +90,18 @@ class Publisher:
         self.free: deque[Connection] = deque()
         self.padding = _padding(plan.payload)
         """Of the data, so that it has the length that was asked for."""
-        suffix = "events" if plan.batch == 1 else "events/batch"
+        suffix = "" if plan.is_incoming else "/events" if plan.batch == 1 else "/events/batch"
+        more = ""
+        if plan.deliver_after_seconds:
+            at = datetime.now(UTC) + timedelta(seconds=plan.deliver_after_seconds)
+            more = f'"deliver_at":"{at.isoformat()}",'
         for path, key, event_type in plan.targets:
             text = (
-                f"POST {path}/{suffix} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: Bearer {key}\r\n"
+                f"POST {path}{suffix} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: Bearer {key}\r\n"
                 f"Content-Type: application/json\r\n{KEY if plan.has_keys else ''}Content-Length: "
             )
-            self.heads.append((text.encode(), b'{"type":"%s","data":' % event_type.encode()))
+            opening = f'{{"type":"{event_type}",{more}'
+            self.heads.append((text.encode(), opening.encode()))
         for head, targets in itertools.groupby(self.heads, key=operator.itemgetter(0)):
             self.tenants.append((head, itertools.cycle([opening for _, opening in targets])))
 
@@ -144,17 +156,24 @@ class Publisher:
         count = min(plan.batch, plan.events - self.sent)
         if plan.batch == 1:
             head, opening = self.heads[self.sent % len(self.heads)]
-            body = opening + self._data(self.sent) + b"}"
+            body = self._data(self.sent) if plan.is_incoming else self._event(opening, self.sent)
             if plan.has_keys:
                 head %= secrets.token_hex(16).encode()
         else:
             head, openings = self.tenants[self.sent // plan.batch % len(self.tenants)]
-            events = [next(openings) + self._data(self.sent + each) + b"}" for each in range(count)]
+            events = [self._event(next(openings), self.sent + each) for each in range(count)]
             body = b'{"events":[' + b",".join(events) + b"]}"
         self.sent += count
         connection.events = count
         connection.began = time.monotonic()
         connection.socket.sendall(head + b"%d\r\n\r\n" % len(body) + body)
+
+    def _event(self, opening: bytes, number: int) -> bytes:
+        plan = self.plan
+        line = b""
+        if plan.ordering_keys:
+            line = b'"ordering_key":"k%d",' % (plan.first_key + number % plan.ordering_keys)
+        return b'%b%b"data":%b}' % (opening, line, self._data(number))
 
     def _data(self, number: int) -> bytes:
         return b'{"sent_ns":%d,"n":%-12d,"pad":"%s"}' % (time.time_ns(), number, self.padding)
@@ -178,8 +197,11 @@ class Publisher:
     def _count(self, connection: Connection, status: int, body: bytes) -> None:
         self.latencies.append(time.monotonic() - connection.began)
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        deliveries = _DELIVERIES.findall(body)
-        good = len(deliveries) if status == 202 else 0
+        if self.plan.is_incoming:
+            deliveries, good = [b"1"], int(status == 200)
+        else:
+            deliveries = _DELIVERIES.findall(body)
+            good = len(deliveries) if status == 202 else 0
         self.answered += connection.events
         self.accepted += good
         self.refused += connection.events - good

@@ -11,18 +11,25 @@ import struct
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from deliveries.bench import dns
 from deliveries.bench.certificates import make_certificates
 from deliveries.bench.children import Receiver, run_publisher
-from deliveries.bench.publisher import Plan
+from deliveries.bench.endpoint_scenarios import OUT_OF_ORDER
+from deliveries.bench.publisher import Plan, Publisher
 from deliveries.bench.report import Line, bench_table, scenario_table
 from deliveries.bench.stage import PREFIX
+from deliveries.models import Attempt
+from tests.support.builders import attempts_of, deliveries_of, make_endpoint, make_tenant, publish
 from tests.support.receiver import CountingReceiver
+from tests.support.running import Webhooks, run_until_dry
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + base64.b64encode(b"twenty-four secret bytes").decode()
@@ -186,6 +193,64 @@ def test_at_a_rate_the_publisher_takes_its_time() -> None:
         result = run_publisher(plan)
 
         assert 0.38 <= result["seconds"] < 2
+
+
+def test_events_get_ordering_keys_in_turn_and_a_time() -> None:
+    plan = Plan(
+        port=1,
+        targets=[("/t/1", "k", "x")],
+        events=3,
+        payload=64,
+        ordering_keys=2,
+        first_key=5,
+        deliver_after_seconds=60,
+    )
+    publisher = Publisher(plan)
+    opening = publisher.heads[0][1]
+
+    events = [json.loads(publisher._event(opening, number)) for number in range(3)]
+
+    assert [event["ordering_key"] for event in events] == ["k5", "k6", "k5"]
+    assert {event["type"] for event in events} == {"x"}
+    assert [event["data"]["n"] for event in events] == [0, 1, 2]
+    later = datetime.fromisoformat(events[0]["deliver_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=50) < later <= timedelta(seconds=60)
+
+
+def test_requests_to_sources_are_the_data_alone() -> None:
+    with CountingReceiver() as receiver:
+        plan = Plan(port=receiver.port, targets=[("/in/x", "", "")], events=10, is_incoming=True)
+
+        result = run_publisher(plan)
+
+        assert (result["accepted"], result["deliveries"], receiver.count("in")["requests"]) == (10, 10, 10)
+
+
+def test_what_went_out_before_its_turn_is_found(database: None) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
+        for _ in range(3):
+            publish(tenant, ordering_key="k", is_fifo=True)
+        run_until_dry()
+
+    def out_of_order() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(OUT_OF_ORDER, [[endpoint.id]])
+            return cursor.fetchone()
+
+    ids = [attempts_of(each)[0].id for each in deliveries_of(tenant)]
+    attempts = Attempt.objects.for_tenant(tenant)
+    began = datetime.now(UTC)
+    for number, attempt_id in enumerate(ids):
+        at = began + timedelta(seconds=number)
+        attempts.filter(id=attempt_id).update(started_at=at, duration_ms=900.0)
+
+    assert out_of_order() == (0,)
+    attempts.filter(id=ids[2]).update(started_at=began + timedelta(seconds=1.8))
+    assert out_of_order() == (1,)
+    attempts.filter(id=ids[0]).update(duration_ms=60_000.0)
+    assert out_of_order() == (2,)
 
 
 # --- the name server --------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ SCENARIOS: dict[str, list[dict[str, Any]]] = {
     "deliver": [{"scenario": "deliver", "endpoints": count} for count in (1, 50, 5000, 20_000)],
     "latency": [{"scenario": "latency"}],
     "tls": [{"scenario": "tls"}],
+    "order": [{"scenario": "order"}],
+    "dead": [{"scenario": "dead"}],
+    "incoming": [{"scenario": "incoming"}],
     "full-tables": [{"scenario": "tables"}],
     "isolation": [
         {"scenario": "isolation", "trouble": trouble} for trouble in ("backlog", "many", "hanging", "names")
