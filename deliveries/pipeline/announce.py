@@ -1,6 +1,6 @@
 """What happened to endpoints and deliveries that their owners may want to hear: rows, written where it happens.
 
-Called by `dispatch` and `record`, and by the services that stop and start endpoints. What becomes of the rows, webhooks
+Called by `dispatch`, `record` and the sweeps, and by the services that stop and start endpoints. What becomes of the rows, webhooks
 of the platform's own (operational events) and notifications, is for `services/announcements.py`.
 
 On transitions only. A delivery that ends in failure makes a row only if somebody of its tenant subscribed to that.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -108,5 +109,17 @@ def keep_exhausted(cursor: psycopg.Cursor[Row], exhausted: Sequence[tuple[bytes,
             arrays.uuids([ids.new_id().bytes for _ in exhausted]),
             arrays.uuids([tenant_id for tenant_id, _ in exhausted]),
             arrays.uuids([delivery_id for _, delivery_id in exhausted]),
+        ],
+    )
+
+
+def keep_expired(cursor: Any, expired: Sequence[tuple[UUID, UUID]]) -> None:
+    """The same for those that waited too long, with a cursor of Django's: the sweep that ends them uses that."""
+    cursor.execute(
+        INSERT_EXHAUSTED,
+        [
+            [ids.new_id() for _ in expired],
+            [tenant_id for tenant_id, _ in expired],
+            [delivery_id for _, delivery_id in expired],
         ],
     )

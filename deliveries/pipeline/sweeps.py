@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
-from deliveries.pipeline import counters, lanes
+from deliveries.pipeline import announce, counters, lanes
+from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.wake import nudge
 from tenants.ids import floor_of
 
@@ -134,7 +135,7 @@ def expire_idempotency() -> int:
 def expire_pending(*, now: datetime) -> int:
     """End what waited longer than it is kept: the tenant's retention, or 30 days, the longer. Returns how many.
 
-    Reads the partial index of what is owed, in old partitions only.
+    Who subscribed to `delivery.exhausted` hears of them as of any that failed for good. Reads the partial index of what is owed, in old partitions only.
     """
     ended: int = 0
     while True:
@@ -142,7 +143,7 @@ def expire_pending(*, now: datetime) -> int:
             cursor.execute(
                 f"""
                 WITH old AS MATERIALIZED (
-                    SELECT d.id FROM deliveries_delivery d JOIN tenants_tenant t ON t.id = d.tenant_id
+                    SELECT d.id, d.status FROM deliveries_delivery d JOIN tenants_tenant t ON t.id = d.tenant_id
                     WHERE d.id < %s AND {lanes.IS_OWED}
                       AND d.created_at < %s - make_interval(days => GREATEST(30, t.retention_days))
                     ORDER BY d.id LIMIT 1000 FOR NO KEY UPDATE OF d
@@ -152,13 +153,20 @@ def expire_pending(*, now: datetime) -> int:
                     cancel_reason = CASE WHEN d.status = 'pending' THEN 'expired' ELSE d.cancel_reason END,
                     completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
                 FROM old WHERE d.id = old.id
+                RETURNING d.tenant_id, d.id, d.event_type, old.status = 'pending'
                 """,  # noqa: S608
                 [floor_of(now - LONGEST_PENDING), now],
             )
-            expired = cursor.rowcount
-        counters.add("deliveries_ended:failed", expired)
-        ended += expired
-        if expired < 1000:
+            expired = cursor.fetchall()
+            # The others had ended before, and waited for a manual attempt.
+            failed = [row for row in expired if row[3]]
+            # Of the platform's own events nothing is told: that would make further ones for ever.
+            told = [(row[0], row[1]) for row in failed if not row[2].startswith(OPERATIONAL_PREFIXES)]
+            if told:
+                announce.keep_expired(cursor, told)
+        counters.add("deliveries_ended:failed", len(failed))
+        ended += len(expired)
+        if len(expired) < 1000:
             return ended
 
 

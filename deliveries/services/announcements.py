@@ -171,6 +171,7 @@ def _delivery_facts(delivery: Delivery) -> dict[str, Any]:
         "attempt_count": delivery.attempt_count,
         "last_outcome": delivery.last_outcome,
         "last_status_code": delivery.last_status_code,
+        "cancel_reason": delivery.cancel_reason,
         "completed_at": None if delivery.completed_at is None else format_time(delivery.completed_at),
     }
 

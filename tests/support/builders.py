@@ -4,11 +4,13 @@ A test states every value that it relies on; what it does not state is of no mat
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import F
+from django.utils import timezone
 
 from deliveries.models import (
     Attempt,
@@ -20,11 +22,11 @@ from deliveries.models import (
     Lane,
     Subscription,
 )
-from deliveries.pipeline import ingest
+from deliveries.pipeline import ingest, partitions
 from deliveries.pipeline.signing import parse_secret
 from deliveries.pipeline.wake import wake
 from deliveries.sealed import seal_secret
-from tenants.ids import new_id
+from tenants.ids import floor_of, new_id
 from tenants.models import EventType, Tenant
 
 SECRET = "whsec_dGhlIHNlY3JldCBvZiBldmVyeSB0ZXN0IGVuZHBvaW50"
@@ -139,6 +141,27 @@ def attempts_of(delivery: Delivery) -> list[Attempt]:
 def lane_of(endpoint: Endpoint) -> Lane:
     lane: Lane = Lane.unscoped.get(endpoint=endpoint)
     return lane
+
+
+def insert_old(endpoint: Endpoint, days: int, **fields: object) -> Delivery:
+    """A delivery that was published so many days ago."""
+    at = timezone.now() - timedelta(days=days)
+    partitions.ensure_partitions(now=at, weeks_ahead=0)
+    delivery: Delivery = Delivery.unscoped.create(
+        **{
+            "id": type(endpoint.id)(int=floor_of(at).int + new_id().int % 2**60),
+            "tenant_id": endpoint.tenant_id,
+            "endpoint": endpoint,
+            "event_id": new_id(),
+            "event_type": "order.created",
+            "sequence": 1,
+            "size": 2,
+            "next_attempt_at": at,
+            "created_at": at,
+        }
+        | fields
+    )
+    return delivery
 
 
 def make_due(tenant: Tenant) -> None:

@@ -7,12 +7,13 @@ from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane, SweepState
-from deliveries.pipeline import partitions, sweeps
+from deliveries.pipeline import sweeps
 from deliveries.pipeline.lanes import NO_TENANT
-from tenants.ids import floor_of, new_id
+from tenants.ids import new_id
 from tenants.models import IdempotencyRecord
 from tests.support.builders import (
     delivery_of,
+    insert_old,
     lane_of,
     make_endpoint,
     make_endpoints,
@@ -164,27 +165,6 @@ def test_idempotency_records_go_after_a_day() -> None:
 
     assert sweeps.expire_idempotency() >= 1
     assert [r.key for r in IdempotencyRecord.objects.filter(space=space)] == ["new"]
-
-
-def insert_old(endpoint: Endpoint, days: int, **fields: object) -> Delivery:
-    """A delivery that was published so many days ago."""
-    at = timezone.now() - timedelta(days=days)
-    partitions.ensure_partitions(now=at, weeks_ahead=0)
-    delivery: Delivery = Delivery.unscoped.create(
-        **{
-            "id": type(endpoint.id)(int=floor_of(at).int + new_id().int % 2**60),
-            "tenant_id": endpoint.tenant_id,
-            "endpoint": endpoint,
-            "event_id": new_id(),
-            "event_type": "order.created",
-            "sequence": 1,
-            "size": 2,
-            "next_attempt_at": at,
-            "created_at": at,
-        }
-        | fields
-    )
-    return delivery
 
 
 def test_what_waited_longer_than_it_is_kept_ends_as_expired() -> None:

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from deliveries.models import Announcement, Endpoint, Event, Lane, Subscription
-from deliveries.pipeline import announce, ingest
+from deliveries.pipeline import announce, ingest, sweeps
 from deliveries.pipeline.health import Rules
 from deliveries.services import announcements, endpoints
 from tenants import ids
@@ -19,6 +19,7 @@ from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
 from tests.support.builders import (
     delivery_of,
+    insert_old,
     make_due,
     make_endpoint,
     make_tenant,
@@ -161,10 +162,33 @@ def test_a_delivery_that_failed_for_good_is_told_to_those_who_want_it() -> None:
         "attempt_count": 2,
         "last_outcome": "http_error",
         "last_status_code": 500,
+        "cancel_reason": None,
         "endpoint": ids.to_text(ids.ENDPOINT, subject.id),
         "uid": None,
         "url": webhooks.url("/a"),
     }
+    assert not Announcement.unscoped.exists()
+
+
+def test_a_delivery_that_waited_too_long_is_told_as_one_that_failed() -> None:
+    tenant, deaf = make_tenant(retention_days=7), make_tenant(retention_days=7)
+    subject, unheard = make_endpoint(tenant, URL), make_endpoint(deaf, URL)
+    listener(tenant, "https://receiver.example/ops", "delivery.exhausted")
+    old = insert_old(subject, 31)
+    # A manual retry that waited too long: it had failed before.
+    insert_old(subject, 32, status="failed", next_attempt_at=None, manual_requested_at=timezone.now())
+    # One of the platform's own events.
+    insert_old(subject, 33, event_type="endpoint.failing")
+    insert_old(unheard, 31)
+
+    ended = sweeps.expire_pending(now=timezone.now())
+    made = announcements.publish_waiting()
+
+    assert (ended, made) == (4, 1)
+    told = Event.objects.for_tenant(tenant).get(type="delivery.exhausted")
+    data = msgspec.json.decode(bytes(told.data or b""))
+    assert data["delivery"] == ids.to_text(ids.DELIVERY, old.id)
+    assert (data["cancel_reason"], data["attempt_count"], data["last_outcome"]) == ("expired", 0, None)
     assert not Announcement.unscoped.exists()
 
 
