@@ -27,7 +27,7 @@ from deliveries import health_tasks, job_tasks
 from deliveries.models import Endpoint
 from deliveries.pipeline import counters, partitions, retention, rollups, sweeps
 from deliveries.pipeline.dispatch import Dispatcher, Ending
-from deliveries.services import polling, receiving, sources
+from deliveries.services import polling, receiving, sources, traces
 from deliveries.services.endpoints import disable_by_answer, forget_deleted
 from deliveries.services.outgoing import open_configured_transport
 
@@ -74,8 +74,9 @@ def keep_one_end(**_: object) -> None:
 
 @worker_process_shutdown.connect
 def write_counts(**_: object) -> None:
-    """The last seconds' counts; such a process ends without saying so to anybody else."""
+    """The last seconds' counts and spans; such a process ends without saying so to anybody else."""
     counters.write()
+    traces.flush()
 
 
 @worker_shutting_down.connect
@@ -141,6 +142,7 @@ def dispatch() -> str:
             user_agent=settings.WEBHOOKS_USER_AGENT,
             stop_fd=fd,
             at_most=settings.WEBHOOKS_DISPATCHERS,
+            traces=traces.attempt_traces(),
         )
         ending: Ending = dispatcher.run()
     return ending.value

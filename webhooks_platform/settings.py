@@ -197,6 +197,25 @@ WEBHOOKS_LOG_FORMAT = env_choice("WEBHOOKS_LOG_FORMAT", "console" if DEBUG else 
 WEBHOOKS_LOG_LEVEL = env_choice("WEBHOOKS_LOG_LEVEL", "INFO", logs.LEVELS)
 LOGGING = logs.logging_settings(form=WEBHOOKS_LOG_FORMAT, level=WEBHOOKS_LOG_LEVEL)
 
+# --- traces -------------------------------------------------------------------------------------------------------
+# OpenTelemetry's own names; its SDK reads them, and those of OTEL_… that are not here, by itself.
+OTEL_ENDPOINT = env_url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env_url("OTEL_EXPORTER_OTLP_ENDPOINT")
+OTEL_PROTOCOL = env_choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("http/protobuf",))
+OTEL_SAMPLER = env_choice(
+    "OTEL_TRACES_SAMPLER",
+    "parentbased_always_on",
+    (
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ),
+)
+WEBHOOKS_TRACES = bool(OTEL_ENDPOINT) and not env_bool("OTEL_SDK_DISABLED", default=False)
+"""Whether publishes and attempts make spans. Off, nothing of OpenTelemetry is loaded."""
+
 # --- e-mail -------------------------------------------------------------------------------------------------------
 EMAIL = env_email("WEBHOOKS_EMAIL_URL", "console:" if DEBUG else "")
 EMAIL_BACKEND = EMAIL.backend

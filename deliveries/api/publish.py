@@ -13,10 +13,11 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from deliveries.pipeline import counters, ingest
+from deliveries.pipeline import counters
 from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
 from deliveries.pipeline.publication import MAX_HOPS, hops_of
+from deliveries.services import traces
 from tenants import access, log_context
 from tenants.addresses import remote_ip_of
 from tenants.api import problems
@@ -56,7 +57,7 @@ def publish(request: HttpRequest, tenant: str) -> HttpResponse:
         raise problems.malformed_json(str(error)) from None
     key = _idempotency_key(request)
     idempotency = None if key is None else Idempotency(key, fingerprint("POST", request.path, entry.body))
-    result = _run([_event(one, entry, idempotency)])[0]
+    result = _run(request, [_event(one, entry, idempotency)])[0]
     if isinstance(result, Refused):
         raise problem_of(result)
     response = HttpResponse(result.reply, status=202, content_type="application/json")
@@ -95,7 +96,7 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
             events.append(_event(item, entry, idempotency))
         else:
             counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
-    results = iter(_run(events))
+    results = iter(_run(request, events))
     outcomes: list[Accepted | Refused | MalformedJson | InvalidContent] = [
         next(results) if isinstance(item, Publish) else item for item in items
     ]
@@ -204,11 +205,11 @@ def _event(item: Publish, entry: _Entry, idempotency: Idempotency | None) -> New
     )
 
 
-def _run(events: Sequence[NewEvent]) -> list[Accepted | Refused]:
+def _run(request: HttpRequest, events: Sequence[NewEvent]) -> list[Accepted | Refused]:
     if not events:
         return []
     try:
-        return ingest.publish(events)
+        return traces.publish(events, traceparent=request.META.get("HTTP_TRACEPARENT"))
     except DatabaseUnavailable:
         raise problems.unavailable() from None
 

@@ -39,6 +39,8 @@ class Event(TenantOwned):
     hops = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField()
     data_erased_at = models.DateTimeField(null=True)
+    traceparent = models.CharField(max_length=55, null=True)
+    """The span of its publish, if traces are on: attempts are made in its name."""
 
     class Meta(TenantOwned.Meta):
         indexes = [

@@ -70,6 +70,8 @@ class Payload:
     """Deliveries in the air that carry it."""
     encoded: dict[str, tuple[list[str], bytes]] = field(default_factory=dict)
     """By format: header lines that say what it is, and body."""
+    traceparent: str | None = None
+    """Of its publish, if that is traced."""
 
 
 def memory_of(size: int) -> int:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from itertools import islice
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
@@ -59,6 +60,10 @@ from deliveries.pipeline.tokens import TokenClient, TokenFailure, Tokens, TokenT
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
 from deliveries.pipeline.wake import nudge
 from tenants import ids
+
+if TYPE_CHECKING:
+    # Where traces are off, what they need is not even loaded.
+    from deliveries.pipeline.tracing import AttemptTraces
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +180,7 @@ class Dispatcher:
         dry_seconds: float = DRY_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
         health_rules: Rules = RULES,
+        traces: "AttemptTraces | None" = None,
     ) -> None:
         self.me = ids.new_id()
         self.capacity = min(capacity, raise_descriptor_limit())
@@ -190,6 +196,8 @@ class Dispatcher:
         self.dry_seconds = dry_seconds
         self.drain_seconds = drain_seconds
         self.health_rules = health_rules
+        self.traces = traces
+        self.prepare = prepare if traces is None else traces.prepare
         self.tokens = Tokens(user_agent_line=self.user_agent_line)
         self.book = Book(capacity=self.capacity)
         self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
@@ -424,7 +432,7 @@ class Dispatcher:
         if len(lane.queue) < lane.ahead:
             self.attention.add(lane)
         try:
-            request = prepare(flight, now=now, user_agent_line=self.user_agent_line)
+            request = self.prepare(flight, now=now, user_agent_line=self.user_agent_line)
         except Exception:  # one delivery's trouble is that delivery's attempt
             logger.exception("a delivery could not be prepared", extra={"delivery_id": owed.id.hex()})
             request = Outcome.INTERNAL_ERROR, "the request could not be prepared"
@@ -688,6 +696,8 @@ class Dispatcher:
             began = time.monotonic()
             record(connection, batch, is_retry=is_repeat)
             tally(batch, clock_offset=self.heart.clock_offset, seconds=time.monotonic() - began)
+            if self.traces is not None:
+                self.traces.recorded(batch)
             if transitions:
                 keep_transitions(connection, me=self.me, transitions=transitions)
             for endpoint_id, tell in stopped.items():

@@ -319,13 +319,13 @@ def _check(settings: TenantSettings, event: NewEvent, now: datetime) -> Refused 
 INSERT = """
 WITH e AS (
     INSERT INTO deliveries_event (id, tenant_id, type, occurred_at, data, channels, ordering_key, sequence, deliver_at,
-                                  settings_version, delivery_count, schema_warning, hops, created_at)
+                                  settings_version, delivery_count, schema_warning, hops, traceparent, created_at)
     SELECT id, tenant_id, type, to_timestamp(occurred_at), data, channels::varchar[], ordering_key,
            nextval('deliveries_sequence'), to_timestamp(deliver_at), settings_version, delivery_count,
-           schema_warning::jsonb, hops, %s
-    FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+           schema_warning::jsonb, hops, traceparent, %s
+    FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
          AS u(id, tenant_id, type, occurred_at, data, channels, ordering_key, deliver_at, settings_version,
-              delivery_count, schema_warning, hops)
+              delivery_count, schema_warning, hops, traceparent)
     RETURNING id, tenant_id, type, sequence, ordering_key, deliver_at, created_at, octet_length(data) AS size
 )
 INSERT INTO deliveries_delivery (id, tenant_id, endpoint_id, event_id, event_type, status, trigger, subscription_id,
@@ -402,6 +402,7 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: 
         arrays.int4s([len(one.targets) for one in prepared]),
         arrays.texts([one.warning for one in prepared]),
         arrays.int4s([one.event.hops for one in prepared]),
+        arrays.texts([one.event.traceparent for one in prepared]),
         arrays.uuids([key for _, _, key in made]),
         arrays.texts(["test" if one.event.only_endpoint else "automatic" for one, _, _ in made]),
         arrays.uuids([one.event_id for one, _, _ in made]),

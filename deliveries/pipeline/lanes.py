@@ -361,11 +361,14 @@ def load_followers(connection: Connection, *, heads: Sequence[Owed]) -> dict[byt
 
 
 def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]:
-    """(key, event id, tenant, type, occurred_at, data or None if erased, hops, channels); here the key is the event."""
+    """(key, event id, tenant, type, occurred_at, data or None if erased, hops, channels, traceparent).
+
+    Here the key is the event.
+    """
     low, high = UUID(bytes=min(event_ids)), UUID(bytes=max(event_ids))
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(
-            "SELECT id, id, tenant_id, type, occurred_at, data, hops, channels FROM deliveries_event"
+            "SELECT id, id, tenant_id, type, occurred_at, data, hops, channels, traceparent FROM deliveries_event"
             " WHERE id = ANY(%s) AND id >= %s AND id <= %s",
             [arrays.uuids(event_ids), low, high],
         ).fetchall()
@@ -373,7 +376,7 @@ def load_events(connection: Connection, event_ids: Sequence[bytes]) -> list[Row]
 
 def erased(key: bytes) -> Row:
     """A row as of `load_events` for a payload that is no longer there."""
-    return (key, key, NO_TENANT.bytes, "", datetime.now(UTC), None, 0, None)
+    return (key, key, NO_TENANT.bytes, "", datetime.now(UTC), None, 0, None, None)
 
 
 def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[Row]:
@@ -382,7 +385,7 @@ def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[R
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(
             "SELECT d.id, e.id, e.tenant_id, e.type, e.occurred_at, CASE WHEN e.data IS NOT NULL THEN d.body END,"
-            " e.hops, e.channels FROM deliveries_delivery d JOIN deliveries_event e ON e.id = d.event_id"
+            " e.hops, e.channels, e.traceparent FROM deliveries_delivery d JOIN deliveries_event e ON e.id = d.event_id"
             " WHERE d.id = ANY(%s) AND d.id >= %s AND d.id <= %s",
             [arrays.uuids(delivery_ids), low, high],
         ).fetchall()

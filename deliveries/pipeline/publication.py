@@ -77,6 +77,8 @@ class NewEvent:
     is_operational: bool = False
     """The platform's own, in no catalogue: no rule of the tenant's holds it up, its suspension neither."""
     origin: Origin | None = None
+    traceparent: str | None = None
+    """The span of its publish. None: traces are off, or not for this one."""
 
 
 @dataclass(slots=True)

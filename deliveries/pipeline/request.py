@@ -147,7 +147,7 @@ def no_answer(flight: Flight, outcome: Outcome, detail: str, *, is_platform_faul
 
 def payload_of(row: Row, now: float) -> Payload:
     """From a row of `lanes.load_events` or `load_bodies`."""
-    key, event_id, tenant_id, event_type, occurred_at, data, hops, channels = row
+    key, event_id, tenant_id, event_type, occurred_at, data, hops, channels, traceparent = row
     return Payload(
         key=key,
         tenant_id=tenant_id,
@@ -159,4 +159,5 @@ def payload_of(row: Row, now: float) -> Payload:
         channels=channels,
         size=memory_of(len(data or b"")),
         fetched_at=now,
+        traceparent=traceparent,
     )

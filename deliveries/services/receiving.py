@@ -44,6 +44,7 @@ from deliveries.models import Event, IncomingRequest, Source
 from deliveries.pipeline import counters, ingest
 from deliveries.pipeline.ingest import Accepted, Idempotency, NewEvent, Origin, Refusal
 from deliveries.pipeline.publication import MAX_HOPS
+from deliveries.services import traces
 from deliveries.services.erasing import ERASED
 from deliveries.services.sources import hash_of, secrets_of
 from deliveries.texts import header_map
@@ -260,7 +261,7 @@ def _publish(visit: "Visit", mapped: Mapped) -> Answer:
     """Raises Refused, ingest.DatabaseUnavailable."""
     event = visit.event(mapped)
     for _ in range(IN_PROGRESS_TRIES):
-        result = ingest.publish([event])[0]
+        result = traces.publish([event], traceparent=visit.request.headers.get("traceparent"))[0]
         if not isinstance(result, Accepted) and result.reason is Refusal.IDEMPOTENCY_IN_PROGRESS:
             time.sleep(IN_PROGRESS_SECONDS)
             continue
