@@ -3,10 +3,13 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import promql_parser
 import pytest
 import yaml
@@ -86,6 +89,35 @@ def test_the_image_holds_all_that_runs() -> None:
     assert copied == rooms | pages
 
 
+DATA = ROOT / "tests" / "data"
+"""Kubernetes' own description of its objects, and that of compose files, without their texts. (Apache License 2.0)"""
+
+
+def test_the_manifests_are_valid_and_know_no_other_fields() -> None:
+    described = json.loads((DATA / "kubernetes-1.30.json").read_text())
+
+    seen = set()
+    for each in kubernetes():
+        kind = f"{each['apiVersion']} {each['kind']}"
+        schema = described["kinds"][kind] | {"$defs": described["$defs"]}
+        errors = jsonschema_rs.validator_for(schema).iter_errors(each)
+        assert [(error.message, error.instance_path) for error in errors] == [], each["metadata"]
+        seen.add(kind)
+
+    assert seen == set(described["kinds"])
+
+
+def test_the_compose_file_is_valid_and_knows_no_other_fields() -> None:
+    validator = jsonschema_rs.validator_for(json.loads((DATA / "compose.json").read_text()))
+    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+    errors = validator.iter_errors(composed)
+
+    assert [(error.message, error.instance_path) for error in errors] == []
+    for service in composed["services"].values():
+        assert set(service.get("depends_on", ())) <= set(composed["services"])
+
+
 def expressions() -> list[tuple[str, str]]:
     rules = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yaml").read_text())["groups"][0]["rules"]
     panels = json.loads((DEPLOY / "monitoring" / "board.json").read_text())["panels"]
@@ -106,6 +138,34 @@ def test_alerts_and_board_parse_and_ask_for_metrics_that_are_served() -> None:
         asked = set(re.findall(r"\bwebhooks_\w+", expression))
         assert asked, title
         assert asked <= names, (title, asked - names)
+
+
+def promtool(*arguments: str) -> str:
+    program = shutil.which("promtool")
+    assert program is not None, (
+        "No promtool. `.ci/run` installs it; on Debian it is in the package prometheus"
+    )
+    done = subprocess.run(
+        [program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_alerts_parse_as_prometheus_reads_them() -> None:
+    assert "SUCCESS: 12 rules found" in promtool("check", "rules", "deploy/monitoring/alerts.yaml")
+
+
+def test_each_alert_is_raised_by_what_it_is_for_and_by_nothing_else() -> None:
+    rules = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    cases = yaml.safe_load((ROOT / "tests" / "deploy" / "alerts.yaml").read_text())["tests"]
+    checked = [check for case in cases for check in case["alert_rule_test"]]
+
+    promtool("test", "rules", "tests/deploy/alerts.yaml")
+
+    names = {rule["alert"] for rule in rules}
+    assert {check["alertname"] for check in checked if check.get("exp_alerts")} == names
+    assert {check["alertname"] for check in checked if not check.get("exp_alerts")} == names
 
 
 def test_every_alert_says_what_to_do() -> None:
