@@ -81,13 +81,17 @@ def _read(sealed: Sealed, after: UUID | None) -> list[tuple[Any, ...]]:
 
 def _one(sealed: Sealed, key: UUID, token: bytes, ids: list[UUID], done: Rotated, *, dry_run: bool) -> None:
     try:
-        if is_current(token):
+        is_done = is_current(token)
+        if is_done and not dry_run:
             done.current += 1
             return
         context = sealed.context(ids)
         plain = decrypt(token, context=context)
     except DecryptionFailed as error:
         done.failed.append(f"{sealed.table}.{sealed.column} {key}: {error}")
+        return
+    if is_done:
+        done.current += 1
         return
     if dry_run:
         name = key_id_of(token)

@@ -149,3 +149,18 @@ def test_what_no_key_opens_is_named_and_left_as_it_is(settings: LazySettings) ->
     assert all(f"{each.table}.{each.column}" in str(failure.value) for each in SEALED)
     assert base64.b64encode(NEW[1]).decode() not in str(failure.value)
     assert tokens(rows) == before
+
+
+def test_a_dry_run_opens_what_is_current_too(settings: LazySettings) -> None:
+    """After a restore: another key under the same name is no key."""
+    forget_what_other_tests_left()
+    make_sealed_rows()
+    name, _ = settings.WEBHOOKS_ENCRYPTION_KEYS[0]
+    sound = rotate(dry_run=True)
+    settings.WEBHOOKS_ENCRYPTION_KEYS = [(name, NEW[1])]
+
+    with pytest.raises(CommandError) as failure:
+        call_command("rotate_encryption_keys", dry_run=True, stdout=StringIO())
+
+    assert (sound["current"], sound["failed"]) == (len(SEALED), [])
+    assert str(failure.value).startswith(f"{len(SEALED)} values could not be opened")
