@@ -21,6 +21,8 @@ batch of results for it.
 
 `rollups` counts history by minute and hour, for charts and statistics, after the fact and beside all of the above.
 
+`tracing` makes spans of publishes and attempts, where operators collect traces; elsewhere it is not even loaded.
+
 `partitions` keeps the tables' time slices ahead of need and drops the old ones; `database` is the loop's own connection.
 
 Above the steps that touch the database stand the two orchestrators, `ingest` and `dispatch`; below them the pure ones

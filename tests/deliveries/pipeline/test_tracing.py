@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from deliveries.models import Event
-from deliveries.services import traces
+from deliveries.services import sources, traces
 from tenants import ids
 from tenants.models import Tenant
+from tenants.services.audit import COMMAND
 from tests.support.api import tenant_api
 from tests.support.builders import (
     attempts_of,
@@ -96,6 +97,21 @@ def test_a_publish_and_its_attempts_are_spans_of_the_publishers_trace(collector:
     assert [(span.status.code, span.status.message) for span in attempts] == [(2, "http_error"), (0, "")]
     assert collector.paths == {"/v1/traces"}
     assert collector.services == {"webhooks-platform"}
+
+
+def test_a_request_to_a_source_carries_its_senders_trace_on(collector: Collector) -> None:
+    tenant = make_tenant()
+    fields = {"event_type": '"order.created"'}
+    _, token = sources.create_source(actor=COMMAND, tenant=tenant, name="in", **fields)
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/"))
+        answer = Client(headers={"traceparent": PUBLISHER}).post(f"/in/{token}", b"{}", "application/json")
+        deliver()
+
+    (published,), (attempt,) = collector.named("publish"), collector.named("attempt")
+    assert answer.status_code == 200
+    assert published.trace_id.hex() == attempt.trace_id.hex() == TRACE
+    assert webhooks.requests[0].headers["traceparent"].startswith(f"00-{TRACE}-")
 
 
 def test_each_event_of_a_batch_is_a_span_and_a_refused_one_says_why(collector: Collector) -> None:
