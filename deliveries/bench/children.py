@@ -153,13 +153,16 @@ def run_publisher(plan: Plan) -> dict[str, Any]:
 class Service:
     """A server or worker of the platform. What it says goes to `log`."""
 
-    def __init__(self, command: Sequence[str], *, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], *, environment: dict[str, str], log: Path, folder: Path = ROOT
+    ) -> None:
+        """`folder`: the checkout that it runs from."""
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
                 command,
                 env=environment,
-                cwd=ROOT,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -101,7 +101,7 @@ def offences(statements: Sequence[str], *, existing: set[str]) -> Iterator[tuple
         if found := CONCURRENTLY.match(statement):
             if found["table"] in PARTITIONED:
                 yield "CONCURRENTLY on all partitions at once", found["table"]
-            elif found["index"] not in dropped:
+            elif found["table"] in existing and found["index"] not in dropped:
                 yield "index that an interrupted run leaves invalid", found["index"]
         if (found := ADD_DEFAULT.match(statement)) and found["table"] in existing:
             with_default.add((found["table"], found["column"]))

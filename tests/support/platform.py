@@ -22,7 +22,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from psycopg import sql
 
-from deliveries.bench.children import Service, memory_mb, run_publisher
+from deliveries.bench.children import ROOT, Service, memory_mb, run_publisher
 from deliveries.bench.publisher import Plan
 from deliveries.bench.world import World, make_world
 from tenants import ids
@@ -142,6 +142,8 @@ class Place:
         self.folder = folder
         self.number = number
         self.port = free_port()
+        self.code = ROOT
+        """The checkout that processes are started from; those that run stay what they are."""
         self.services: dict[str, Service] = {}
         self._stack = contextlib.ExitStack()
         self.accepted = 0
@@ -186,12 +188,12 @@ class Place:
         self.begin_dispatch(processes=processes, **environment)
         self.wait_until_ready()
 
-    def begin_web(self, *, at_step: str | None = None) -> None:
+    def begin_web(self, *, name: str = "web", at_step: str | None = None) -> None:
         module = "webhooks_platform.wsgi" if at_step is None else "tests.faults.wsgi_at_step"
         command = [sys.executable, "-m", "granian", f"{module}:application", "--interface", "wsgi"]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", "--no-ws"]
         command += ["--blocking-threads", "8", "--respawn-failed-workers", "--log-level", "error"]
-        self._begin("web", command, **({} if at_step is None else {STEP_VARIABLE: at_step}))
+        self._begin(name, command, **({} if at_step is None else {STEP_VARIABLE: at_step}))
 
     def begin_dispatch(
         self, *, name: str = "dispatch", processes: int = 1, at_step: str | None = None, **environment: str
@@ -202,9 +204,9 @@ class Place:
             environment[STEP_VARIABLE] = at_step
         self._begin(name, command, **environment)
 
-    def begin_sweeps(self, **environment: str) -> None:
+    def begin_sweeps(self, *, name: str = "sweeps", **environment: str) -> None:
         """The worker for everything but dispatchers, with the schedule inside."""
-        self._begin("sweeps", [*self._worker("celery", "sweeps", 1), "--beat"], **environment)
+        self._begin(name, [*self._worker("celery", name, 1), "--beat"], **environment)
 
     def _worker(self, queue: str, name: str, processes: int) -> list[str]:
         command = [sys.executable, "-m", "celery", "--quiet", "-A", "webhooks_platform", "worker"]
@@ -224,7 +226,8 @@ class Place:
         log = self.folder / f"{name}.log"
         if log.exists():
             log.rename(log.with_suffix(f".{time.monotonic_ns()}.log"))
-        self.services[name] = Service(command, environment=self.environment | environment, log=log)
+        environment = self.environment | {"PYTHONPATH": str(self.code)} | environment
+        self.services[name] = Service(command, environment=environment, log=log, folder=self.code)
 
     def wait_until_ready(self, *names: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -236,7 +239,7 @@ class Place:
                 time.sleep(0.05)
 
     def _is_ready(self, name: str) -> bool:
-        if name != "web":
+        if not name.startswith("web"):
             return " ready." in self.words(name)
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:

@@ -13,6 +13,7 @@ from typing import Any
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
 from psycopg.errors import LockNotAvailable
 
 LOCK_TIMEOUT_MS = 200
@@ -25,11 +26,20 @@ PAUSE_SECONDS = 1.0
 class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         handle = super().handle
+        self.connection = connections[options["database"]]
         give_way(
-            connections[options["database"]],
+            self.connection,
             lambda: handle(*args, **options),
             tell=lambda: self.stderr.write("A table is in use. Trying again in a second."),
         )
+
+    def migration_progress_callback(
+        self, action: str, migration: Migration | None = None, fake: bool = False
+    ) -> None:
+        if action in ("apply_start", "unapply_start"):
+            # The one before may have had a patience of its own.
+            _wait_for_locks(self.connection, LOCK_TIMEOUT_MS)
+        super().migration_progress_callback(action, migration, fake)
 
 
 def give_way(connection: BaseDatabaseWrapper, run: Callable[[], Any], *, tell: Callable[[], object]) -> None:
@@ -50,7 +60,8 @@ def give_way(connection: BaseDatabaseWrapper, run: Callable[[], Any], *, tell: C
 def _impatient(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """The settings of pages end a statement after half a minute: too soon for an index of a large table."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = 0; SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        cursor.execute("SET statement_timeout = 0")
+    _wait_for_locks(connection, LOCK_TIMEOUT_MS)
     try:
         with connection.execute_wrapper(_patient_where_nobody_waits):
             yield
@@ -65,10 +76,14 @@ def _patient_where_nobody_waits(
     """CONCURRENTLY waits for the end of older transactions, and nobody behind it."""
     if "CONCURRENTLY" not in sql:
         return execute(sql, params, many, context)
-    with context["connection"].cursor() as cursor:
-        cursor.execute("SET lock_timeout = 0")
+    _wait_for_locks(context["connection"], 0)
     try:
         return execute(sql, params, many, context)
     finally:
-        with context["connection"].cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        _wait_for_locks(context["connection"], LOCK_TIMEOUT_MS)
+
+
+def _wait_for_locks(connection: BaseDatabaseWrapper, milliseconds: int) -> None:
+    """0: as long as it takes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{milliseconds}ms"])
