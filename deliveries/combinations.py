@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from deliveries.models import Endpoint
 from deliveries.pipeline.signature_template import header_names, parse
 from deliveries.validation import Collector
+from tenants.said import said
 
 IN_BATCHES = ("standard", "raw", "cloudevents")
 NOT_IN_A_QUERY = ("xml", "cloudevents", "cloudevents-binary")
@@ -18,7 +19,10 @@ def check_together(endpoint: Endpoint, wrong: Collector, *, header_lines: Sequen
         wrong.add(
             "format",
             "does_not_fit",
-            f"With GET the payload is in the query string, which cannot be {endpoint.format}.",
+            said(
+                "With GET the payload is in the query string, which cannot be %(format)s.",
+                format=endpoint.format,
+            ),
         )
     if endpoint.batch is not None:
         _check_batch(endpoint, wrong)
@@ -59,7 +63,11 @@ def _check_batch(endpoint: Endpoint, wrong: Collector) -> None:
         wrong.add(
             "batch",
             "does_not_fit",
-            f"The format {endpoint.format} holds one event alone: use {', '.join(IN_BATCHES)}.",
+            said(
+                "The format %(format)s holds one event alone: use %(formats)s.",
+                format=endpoint.format,
+                formats=", ".join(IN_BATCHES),
+            ),
         )
 
 
@@ -80,5 +88,5 @@ def _check_template(endpoint: Endpoint, taken: set[str], wrong: Collector) -> No
             wrong.add(
                 "signature_template",
                 "does_not_fit",
-                f"The header {name} is already one of the endpoint's own headers.",
+                said("The header %(name)s is already one of the endpoint's own headers.", name=name),
             )

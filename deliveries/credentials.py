@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deliveries.validation import MASK, Collector, Invalid, choice, matching, shown, text
+from tenants.said import said
 
 MAX_PEM_BYTES: Final = 64 * 1024
 MAX_CERTIFICATES: Final = 20
@@ -61,7 +62,7 @@ def auth(value: object, url: Callable[[object], str]) -> dict[str, Any]:
     cleaned: dict[str, Any] = {"type": kind}
     for field in value:
         if field not in _FIELDS[kind]:
-            wrong.add(shown(field), "unknown_field", f"There is no such field with {kind}.")
+            wrong.add(shown(field), "unknown_field", said("There is no such field with %(kind)s.", kind=kind))
     for field in _REQUIRED[kind]:
         if value.get(field) is None:
             wrong.add(field, "required", "Must be given.")
@@ -142,7 +143,7 @@ def certificates(value: object) -> str:
     except (ValueError, UnsupportedAlgorithm):
         raise Invalid("invalid_certificate", "Must be certificates in PEM.") from None
     if len(found) > MAX_CERTIFICATES:
-        raise Invalid("too_many", f"Must be at most {MAX_CERTIFICATES} certificates.")
+        raise Invalid("too_many", said("Must be at most %(most)s certificates.", most=MAX_CERTIFICATES))
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in found)
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 from deliveries import cel_core as cel
 from tenants.json_strict import REFUSALS
+from tenants.said import said
 
 MAX_EXPRESSION_BYTES: Final = 1024
 MAX_RESULT_BYTES: Final = 256_000
@@ -57,7 +58,16 @@ class NamingFailed(Exception):
 
 
 class _Refused(Exception):
-    """An evaluation without result; the message says why."""
+    """An evaluation without result, and why. Most often nobody asks for the words, so they are not made before."""
+
+    def __init__(self, template: str, **values: object) -> None:
+        self.template = template
+        self.values = values
+        super().__init__(template)
+
+    @property
+    def reason(self) -> str:
+        return said(self.template, **self.values)
 
 
 class Budget:
@@ -224,7 +234,13 @@ def _tokens(text: str) -> list[_Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise InvalidExpression(f"The character {text[position]!r} at {position + 1} is not understood.")
+            raise InvalidExpression(
+                said(
+                    "The character %(character)s at %(place)s is not understood.",
+                    character=repr(text[position]),
+                    place=position + 1,
+                )
+            )
         position = match.end()
         if match.lastgroup != "space":
             found.append(_Token(str(match.lastgroup), match.group()))
@@ -273,7 +289,7 @@ class _Cost:
 def _reckon(tokens: list[_Token]) -> _Cost:
     """Raises InvalidExpression for what is beyond the bounds whatever the data, and for unknown names."""
     if len(tokens) > MAX_TOKENS:
-        raise InvalidExpression(f"An expression may have at most {MAX_TOKENS} parts.")
+        raise InvalidExpression(said("An expression may have at most %(most)s parts.", most=MAX_TOKENS))
     counts = {
         name: [0] * (MAX_LOOPS_NESTED + 1)
         for name in ("steps", "data", "elements", "additions", "collecting")
@@ -307,7 +323,10 @@ def _reckon(tokens: list[_Token]) -> _Cost:
                 mentions[brackets.index(token.text)] += 1
             elif token.text not in VARIABLES | _WORDS:
                 raise InvalidExpression(
-                    f"The name {token.text} is unknown: an expression sees type, data, channels and occurred_at."
+                    said(
+                        "The name %(text)s is unknown: an expression sees type, data, channels and occurred_at.",
+                        text=token.text,
+                    )
                 )
         elif token.text == "+":
             counts["additions"][depth] += 1
@@ -350,7 +369,9 @@ def _reads_of(tokens: list[_Token]) -> _Reads:
 
 def _check_nesting(brackets: list[str | None]) -> None:
     if len(brackets) > MAX_BRACKETS:
-        raise InvalidExpression(f"Brackets may stand at most {MAX_BRACKETS} deep inside each other.")
+        raise InvalidExpression(
+            said("Brackets may stand at most %(most)s deep inside each other.", most=MAX_BRACKETS)
+        )
     loops = [variable for variable in brackets if variable is not None]
     if len(loops) > MAX_LOOPS_NESTED:
         raise InvalidExpression("map, filter, all and exists may stand inside each other once, not deeper.")
@@ -360,7 +381,7 @@ def _check_nesting(brackets: list[str | None]) -> None:
 
 def _check_function(name: str) -> None:
     if name not in _FUNCTIONS:
-        raise InvalidExpression(f"The function {name}() is unknown.")
+        raise InvalidExpression(said("The function %(name)s() is unknown.", name=name))
 
 
 def _pattern_units(argument: list[_Token]) -> int:
@@ -369,12 +390,16 @@ def _pattern_units(argument: list[_Token]) -> int:
         raise InvalidExpression("The pattern of matches() must be written out as a text.")
     pattern = argument[0].text
     if len(pattern) > MAX_PATTERN_LENGTH:
-        raise InvalidExpression(f"The pattern of matches() may have at most {MAX_PATTERN_LENGTH} characters.")
+        raise InvalidExpression(
+            said("The pattern of matches() may have at most %(most)s characters.", most=MAX_PATTERN_LENGTH)
+        )
     counts = [int(digits) for digits in re.findall(r"[0-9]{1,6}(?=\s*[,}])", pattern)]
     repetitions = math.prod(max(count, 1) for count in counts)
     if repetitions > MAX_PATTERN_REPETITIONS:
         raise InvalidExpression(
-            f"The repetitions of a pattern may multiply to at most {MAX_PATTERN_REPETITIONS}."
+            said(
+                "The repetitions of a pattern may multiply to at most %(most)s.", most=MAX_PATTERN_REPETITIONS
+            )
         )
     return PATTERN_UNITS * repetitions * (1 + pattern.count("\\") // 2 + pattern.count("("))
 
@@ -405,13 +430,17 @@ class _Program:
                 taken = EVALUATION_OVERHEAD + (time.perf_counter_ns() - began_ns) // NS_PER_UNIT
                 scope.budget.left -= min(taken, units)
         except KeyError as error:
-            raise _Refused(f"the data has no key {_shown(error.args[0] if error.args else '')}") from None
+            raise _Refused(
+                "the data has no key %(key)s", key=_shown(error.args[0] if error.args else "")
+            ) from None
         except IndexError:
             raise _Refused("a list has no entry at that place") from None
         except TypeError:
             raise _Refused("it puts values of different kinds together") from None
         except (RuntimeError, ValueError, ArithmeticError) as error:
-            raise _Refused(_first_line(error)) from None
+            if line := _first_line(error):
+                raise _Refused("it cannot be evaluated (%(why)s)", why=line) from None
+            raise _Refused("it cannot be evaluated") from None
 
 
 def _shown(key: object) -> str:
@@ -420,15 +449,16 @@ def _shown(key: object) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    line = str(error).partition("\n")[0].partition(". ")[0]
-    return f"it cannot be evaluated ({line[:120]})" if line else "it cannot be evaluated"
+    return str(error).partition("\n")[0].partition(". ")[0][:120]
 
 
 def _compile(text: str) -> _Program:
     if not text.strip():
         raise InvalidExpression("An expression cannot be empty.")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_EXPRESSION_BYTES:
-        raise InvalidExpression(f"An expression may have at most {MAX_EXPRESSION_BYTES} bytes.")
+        raise InvalidExpression(
+            said("An expression may have at most %(most)s bytes.", most=MAX_EXPRESSION_BYTES)
+        )
     if "\x00" in text:
         raise InvalidExpression("An expression cannot contain NUL.")
     tokens = _tokens(text)
@@ -443,8 +473,13 @@ def _compile(text: str) -> _Program:
 def _parser_says(message: str) -> str:
     found = re.search(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]{1,200})", message)
     if found is None:
-        return "This is no valid CEL expression."
-    return f"This is no valid CEL expression: {found[3].strip()[:160]} (line {found[1]}, column {found[2]})."
+        return said("This is no valid CEL expression.")
+    return said(
+        "This is no valid CEL expression: %(why)s (line %(line)s, column %(column)s).",
+        why=found[3].strip()[:160],
+        line=found[1],
+        column=found[2],
+    )
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
@@ -471,10 +506,16 @@ class Filter:
         try:
             result = self.program.run(scope)
         except _Refused as refused:
-            return False, f"The filter {self.text} is false: {refused}."
-        if isinstance(result, bool):
-            return result, f"The filter {self.text} is {'true' if result else 'false'} for this event."
-        return False, f"The filter {self.text} is false: its result is neither true nor false."
+            return False, said(
+                "The filter %(filter)s is false: %(reason)s.", filter=self.text, reason=refused.reason
+            )
+        if result is True:
+            return True, said("The filter %(filter)s is true for this event.", filter=self.text)
+        if result is False:
+            return False, said("The filter %(filter)s is false for this event.", filter=self.text)
+        return False, said(
+            "The filter %(filter)s is false: its result is neither true nor false.", filter=self.text
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -496,7 +537,9 @@ class Transformation:
         try:
             result = self.program.run(scope)
         except _Refused as refused:
-            raise TransformationFailed(f"The transformation failed: {refused}.") from None
+            raise TransformationFailed(
+                said("The transformation failed: %(reason)s.", reason=refused.reason)
+            ) from None
         if not isinstance(result, dict):
             raise TransformationFailed("The transformation failed: its result is not an object.")
         return _encode(result)
@@ -509,12 +552,17 @@ def _encode(result: dict[Any, Any]) -> bytes:
         encoded = msgspec.json.encode(plain, order="deterministic")
     except REFUSALS as error:
         reason = (
-            str(error) if isinstance(error, _NotJson) else "its result is nested too deeply or no valid text"
+            str(error)
+            if isinstance(error, _NotJson)
+            else said("its result is nested too deeply or no valid text")
         )
-        raise TransformationFailed(f"The transformation failed: {reason}.") from None
+        raise TransformationFailed(said("The transformation failed: %(reason)s.", reason=reason)) from None
     if len(encoded) > MAX_RESULT_BYTES:
         raise TransformationFailed(
-            f"The transformation failed: its result has more than {MAX_RESULT_BYTES:,} bytes."
+            said(
+                "The transformation failed: its result has more than %(most)s bytes.",
+                most=f"{MAX_RESULT_BYTES:,}",
+            )
         )
     return encoded
 
@@ -528,11 +576,11 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, str):
         if "\x00" in value:
-            raise _NotJson("its result contains NUL")
+            raise _NotJson(said("its result contains NUL"))
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise _NotJson("its result contains a number without end")
+            raise _NotJson(said("its result contains a number without end"))
         return value
     if isinstance(value, dict):
         return dict(_plain_entries(value))
@@ -540,13 +588,13 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-    raise _NotJson("its result contains something that JSON has no form for")
+    raise _NotJson(said("its result contains something that JSON has no form for"))
 
 
 def _plain_entries(value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
     for key, entry in value.items():
         if not isinstance(key, str) or "\x00" in key:
-            raise _NotJson("its result has a key that is no text")
+            raise _NotJson(said("its result has a key that is no text"))
         yield key, _plain(entry)
 
 
@@ -571,7 +619,9 @@ class Naming:
         try:
             result = self.program.run(scope)
         except _Refused as refused:
-            raise NamingFailed(f"The mapping of the event type failed: {refused}.") from None
+            raise NamingFailed(
+                said("The mapping of the event type failed: %(reason)s.", reason=refused.reason)
+            ) from None
         if result is None or isinstance(result, str):
             return result
         raise NamingFailed("The mapping of the event type failed: its result is no text.")

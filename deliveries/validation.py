@@ -9,6 +9,8 @@ import idna
 
 from deliveries.pipeline.address_guard import AddressGuard, literal_host
 from deliveries.pipeline.outcome import SuccessStatuses
+from deliveries.recorded import said_again
+from tenants.said import said
 from tenants.validation import (
     CONTROL,
     EVENT_TYPE,
@@ -168,7 +170,7 @@ def pattern(value: object) -> str:
     if not isinstance(value, str):
         raise Invalid("invalid_type", "Must be a text.")
     if len(value) > MAX_EVENT_TYPE_LENGTH:
-        raise Invalid("too_long", f"Must have at most {MAX_EVENT_TYPE_LENGTH} characters.")
+        raise Invalid("too_long", said("Must have at most %(most)s characters.", most=MAX_EVENT_TYPE_LENGTH))
     if value != "*" and not EVENT_TYPE.fullmatch(value.removesuffix(".*")):
         raise Invalid(
             "invalid_pattern", "Must be an event type, or * alone or as the last segment, such as order.*."
@@ -304,7 +306,7 @@ def retry_schedule(value: object) -> list[int] | None:
     if not isinstance(value, list):
         raise Invalid("invalid_type", "Must be a list of whole numbers.")
     if len(value) > MAX_RETRIES:
-        raise Invalid("too_long", f"Must have at most {MAX_RETRIES} entries.")
+        raise Invalid("too_long", said("Must have at most %(most)s entries.", most=MAX_RETRIES))
     return each(value, lambda wait: whole_number(wait, low=0, high=MAX_RETRY_WAIT_SECONDS))
 
 
@@ -345,17 +347,23 @@ def header_name(value: object) -> str:
     if not isinstance(value, str):
         raise Invalid("invalid_type", "A header's name must be a text.")
     if len(value) > MAX_HEADER_NAME_LENGTH:
-        raise Invalid("too_long", f"A header's name must have at most {MAX_HEADER_NAME_LENGTH} characters.")
+        raise Invalid(
+            "too_long",
+            said("A header's name must have at most %(most)s characters.", most=MAX_HEADER_NAME_LENGTH),
+        )
     if not _TOKEN.fullmatch(value):
         raise Invalid(
             "invalid_header_name", "A header's name must be an RFC 9110 token: no spaces, colons or accents."
         )
     lower = value.lower()
     if lower in PLATFORM_HEADERS or lower.startswith("webhook-"):
-        raise Invalid("header_not_allowed", f"The platform sets the header {value} itself.")
+        raise Invalid(
+            "header_not_allowed", said("The platform sets the header %(value)s itself.", value=value)
+        )
     if lower in CONNECTION_HEADERS:
         raise Invalid(
-            "header_not_allowed", f"The header {value} belongs to the connection and cannot be set."
+            "header_not_allowed",
+            said("The header %(value)s belongs to the connection and cannot be set.", value=value),
         )
     return value
 
@@ -365,7 +373,10 @@ def header_value(value: object) -> str:
     if not isinstance(value, str):
         raise Invalid("invalid_type", "A header's value must be a text.")
     if len(value) > MAX_HEADER_VALUE_LENGTH:
-        raise Invalid("too_long", f"A header's value must have at most {MAX_HEADER_VALUE_LENGTH} characters.")
+        raise Invalid(
+            "too_long",
+            said("A header's value must have at most %(most)s characters.", most=MAX_HEADER_VALUE_LENGTH),
+        )
     if CONTROL.search(value):
         raise Invalid("invalid_characters", "A header's value must not contain control characters.")
     if not value.isascii():
@@ -391,7 +402,7 @@ def header_changes(value: object) -> dict[str, str | None]:
     if not isinstance(value, dict):
         raise Invalid("invalid_type", "Must be an object of texts.")
     if len(value) > MAX_HEADERS:
-        raise Invalid("too_long", f"Must have at most {MAX_HEADERS} headers.")
+        raise Invalid("too_long", said("Must have at most %(most)s headers.", most=MAX_HEADERS))
     collector = Collector()
     cleaned: dict[str, str | None] = {}
     seen: set[str] = set()
@@ -399,7 +410,7 @@ def header_changes(value: object) -> dict[str, str | None]:
         if collector.check(shown(key), header_name, key) is None:
             continue
         if key.lower() in seen:
-            collector.add(shown(key), "duplicate", f"The header {key} is given twice.")
+            collector.add(shown(key), "duplicate", said("The header %(name)s is given twice.", name=key))
             continue
         seen.add(key.lower())
         cleaned[key] = None if entry is None else collector.check(shown(key), header_value, entry)
@@ -463,7 +474,7 @@ def url(value: object, guard: AddressGuard) -> str:
     if not value:
         raise Invalid("blank", "Must not be empty.")
     if len(value) > MAX_URL_LENGTH:
-        raise Invalid("too_long", f"Must have at most {MAX_URL_LENGTH} characters.")
+        raise Invalid("too_long", said("Must have at most %(most)s characters.", most=MAX_URL_LENGTH))
     # Parsers disagree about what these mean, and attackers live on the difference.
     if (
         CONTROL.search(value)
@@ -480,7 +491,7 @@ def url(value: object, guard: AddressGuard) -> str:
     if scheme not in {"http", "https"}:
         raise Invalid("invalid_scheme", "Must begin with https:// or http://.")
     if not parts["slashes"]:
-        raise Invalid("invalid_url", f"Must have two slashes after {scheme}:.")
+        raise Invalid("invalid_url", said("Must have two slashes after %(scheme)s:.", scheme=scheme))
     if "@" in parts["authority"]:
         raise Invalid(
             "userinfo_not_allowed", "Must not contain a user name or password: use a header instead."
@@ -496,7 +507,8 @@ def url(value: object, guard: AddressGuard) -> str:
     cleaned = f"{scheme}://{host}{'' if port is None else f':{port}'}{quote(parts['rest'], safe=_URL_SAFE)}"
     if len(cleaned) > MAX_URL_LENGTH:
         raise Invalid(
-            "too_long", f"Must have at most {MAX_URL_LENGTH} characters once it is percent-encoded."
+            "too_long",
+            said("Must have at most %(most)s characters once it is percent-encoded.", most=MAX_URL_LENGTH),
         )
     return cleaned
 
@@ -508,7 +520,8 @@ def _port(digits: str | None) -> int | None:
         raise Invalid("invalid_port", "The port must be a number from 1 to 65535.")
     if int(digits) in BLOCKED_PORTS:
         raise Invalid(
-            "blocked_port", f"Port {int(digits)} is not open to webhooks: use 443, 80 or one above 1023."
+            "blocked_port",
+            said("Port %(port)s is not open to webhooks: use 443, 80 or one above 1023.", port=int(digits)),
         )
     return int(digits)
 
@@ -555,7 +568,7 @@ def _ascii_name(raw: str) -> str:
 def _let_through(guard: AddressGuard, address: str, port: int) -> None:
     reason = guard.refusal(address, port)
     if reason is not None:
-        raise Invalid("address_blocked", reason)
+        raise Invalid("address_blocked", said_again(reason))
 
 
 # --- masking ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from tenants.said import said
 from tenants.validation import InvalidContent, WrongField, join_path, shown
 
 MAX_BODY_DEPTH: Final = 100
@@ -78,13 +79,13 @@ def _is_deeper(value: Any, max_depth: int) -> bool:
 
 
 def too_deep(path: str, max_depth: int) -> WrongField:
-    return WrongField(path, "too_deep", f"Must not nest deeper than {max_depth} levels.")
+    return WrongField(path, "too_deep", said("Must not nest deeper than %(most)s levels.", most=max_depth))
 
 
 def _refuse_long_numbers(raw: bytes, path: str) -> None:
     """Raise InvalidContent if there is a number with too many characters. What looks like one may be in a string."""
     if _LONG_NUMBER.search(_STRING.sub(b'""', raw)):
-        message = f"Must not hold numbers of more than {MAX_NUMBER_LENGTH} characters."
+        message = said("Must not hold numbers of more than %(most)s characters.", most=MAX_NUMBER_LENGTH)
         raise InvalidContent([WrongField(path, "number_too_long", message)])
 
 
@@ -92,7 +93,7 @@ def _refuse_characters(value: Any, path: str) -> None:
     """Raise InvalidContent, naming where, if a text holds NUL, for which lone surrogates may have been exchanged."""
     fields = [field for field, text in _texts(value, path) if "\x00" in text]
     if fields:
-        message = "Must not contain the NUL character or half of a surrogate pair."
+        message = said("Must not contain the NUL character or half of a surrogate pair.")
         raise InvalidContent(
             [WrongField(field, "invalid_characters", message) for field in fields[:MAX_ERRORS]]
         )
@@ -133,6 +134,22 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
             waiting += inner[::-1]
 
 
+SYNTAX_FAULTS: Final = (
+    said("Expecting value"),
+    said("Expecting property name enclosed in double quotes"),
+    said("Expecting ':' delimiter"),
+    said("Expecting ',' delimiter"),
+    said("Illegal trailing comma before end of object"),
+    said("Illegal trailing comma before end of array"),
+    said("Unterminated string starting at"),
+    said("Invalid control character at"),
+    said("Invalid \\escape"),
+    said("Invalid \\uXXXX escape"),
+    said("Extra data"),
+)
+"""What Python's decoder has to say of bytes that are no JSON."""
+
+
 def _refuse(raw: bytes, max_depth: int, path: str) -> NoReturn:
     """Raise the reason why the decoder does not take these bytes."""
     if raw.startswith(b"\xef\xbb\xbf"):
@@ -140,16 +157,25 @@ def _refuse(raw: bytes, max_depth: int, path: str) -> NoReturn:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise MalformedJson(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+        raise MalformedJson(
+            said("The body is not UTF-8: byte %(place)s is wrong.", place=error.start)
+        ) from None
     numbers: list[str] = []
     try:
         json.loads(text, parse_constant=_no_constant, parse_int=str, parse_float=numbers.append)
     except RecursionError:
         raise InvalidContent([too_deep(path, max_depth)]) from None
     except json.JSONDecodeError as error:
-        raise MalformedJson(f"{error.msg} in line {error.lineno}, column {error.colno}.") from None
+        raise MalformedJson(
+            said(
+                "%(fault)s in line %(line)s, column %(column)s.",
+                fault=said(error.msg),
+                line=error.lineno,
+                column=error.colno,
+            )
+        ) from None
     if any(math.isinf(float(number)) for number in numbers):
-        message = "Must not hold numbers that overflow to infinity."
+        message = said("Must not hold numbers that overflow to infinity.")
         raise InvalidContent([WrongField(path, "number_out_of_range", message)])
     _refuse_long_numbers(raw, path)
     try:
@@ -164,4 +190,4 @@ def _refuse(raw: bytes, max_depth: int, path: str) -> NoReturn:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise MalformedJson(f"{name} is no JSON value.")
+    raise MalformedJson(said("%(name)s is no JSON value.", name=name))

@@ -7,6 +7,8 @@ excluded. Adding an optional property breaks nobody who ignores what they do not
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tenants.said import said, said_of
+
 MAX_CHANGES: Final = 500
 
 
@@ -25,9 +27,11 @@ def compare(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[Chan
     if old is None and new is None:
         return changes
     if old is None:
-        return [Change("", "schema_added", False, "Events now keep a schema.")]
+        return [Change("", "schema_added", False, said("Events now keep a schema."))]
     if new is None:
-        return [Change("", "schema_removed", True, "Events keep no schema any more: anything may come.")]
+        return [
+            Change("", "schema_removed", True, said("Events keep no schema any more: anything may come."))
+        ]
     _compare("", old, new, changes)
     return sorted(changes[:MAX_CHANGES], key=lambda change: change.path)
 
@@ -36,7 +40,7 @@ def _compare(path: str, old: Any, new: Any, changes: list[Change]) -> None:
     if old == new or len(changes) >= MAX_CHANGES:
         return
     if not isinstance(old, dict) or not isinstance(new, dict):
-        changes.append(Change(path, "schema_changed", new is not False, "Another schema holds here."))
+        changes.append(Change(path, "schema_changed", new is not False, said("Another schema holds here.")))
         return
     _compare_types(path, old, new, changes)
     _compare_values(path, old, new, changes)
@@ -47,7 +51,7 @@ def _compare(path: str, old: Any, new: Any, changes: list[Change]) -> None:
     _compare_bounds(path, old, new, changes)
     for keyword in sorted((old.keys() | new.keys()) - _HANDLED - _ANNOTATIONS):
         if old.get(keyword) != new.get(keyword):
-            message = f"{keyword} changed: see whether receivers rely on it."
+            message = said("%(name)s changed: see whether receivers rely on it.", name=keyword)
             changes.append(Change(path, f"{keyword}_changed", True, message))
 
 
@@ -65,7 +69,7 @@ def _compare_types(path: str, old: dict[str, Any], new: dict[str, Any], changes:
     if before == after:
         return
     breaks = before is not None and (after is None or not after <= before)
-    message = f"The type was {_shown(old)}, and is {_shown(new)} now."
+    message = said("The type was %(before)s, and is %(after)s now.", before=_shown(old), after=_shown(new))
     changes.append(Change(path, "type_changed", breaks, message))
 
 
@@ -79,14 +83,20 @@ def _compare_values(path: str, old: dict[str, Any], new: dict[str, Any], changes
     if before == after:
         return
     if before is None:
-        changes.append(Change(path, "enum_added", False, "Only listed values come now."))
+        changes.append(Change(path, "enum_added", False, said("Only listed values come now.")))
     elif after is None:
-        changes.append(Change(path, "enum_removed", True, "Values that were not listed may come now."))
+        changes.append(Change(path, "enum_removed", True, said("Values that were not listed may come now.")))
     else:
         if added := [value for value in after if value not in before]:
-            changes.append(Change(path, "enum_widened", True, f"{len(added)} more values may come."))
+            message = said_of(
+                "%(number)d more value may come.", "%(number)d more values may come.", len(added)
+            )
+            changes.append(Change(path, "enum_widened", True, message))
         if removed := [value for value in before if value not in after]:
-            changes.append(Change(path, "enum_narrowed", False, f"{len(removed)} values come no more."))
+            message = said_of(
+                "%(number)d value comes no more.", "%(number)d values come no more.", len(removed)
+            )
+            changes.append(Change(path, "enum_narrowed", False, message))
 
 
 def _values(schema: dict[str, Any]) -> list[Any] | None:
@@ -99,21 +109,26 @@ def _values(schema: dict[str, Any]) -> list[Any] | None:
 def _compare_required(path: str, old: dict[str, Any], new: dict[str, Any], changes: list[Change]) -> None:
     before, after = set(old.get("required", [])), set(new.get("required", []))
     for name in sorted(before - after):
-        message = f"{name} was always there, and may be missing now."
+        message = said("%(name)s was always there, and may be missing now.", name=name)
         changes.append(Change(_below(path, name), "property_optional", True, message))
     for name in sorted(after - before):
-        message = f"{name} is always there now; publishers must send it."
+        message = said("%(name)s is always there now; publishers must send it.", name=name)
         changes.append(Change(_below(path, name), "property_required", False, message))
 
 
 def _compare_properties(path: str, old: dict[str, Any], new: dict[str, Any], changes: list[Change]) -> None:
     before, after = old.get("properties", {}), new.get("properties", {})
     changes += [
-        Change(_below(path, name), "property_removed", True, f"{name} is not described any more.")
+        Change(
+            _below(path, name),
+            "property_removed",
+            True,
+            said("%(name)s is not described any more.", name=name),
+        )
         for name in sorted(before.keys() - after.keys())
     ]
     changes += [
-        Change(_below(path, name), "property_added", False, f"{name} is new.")
+        Change(_below(path, name), "property_added", False, said("%(name)s is new.", name=name))
         for name in sorted(after.keys() - before.keys())
     ]
     for name in sorted(before.keys() & after.keys()):
@@ -132,12 +147,17 @@ def _compare_bounds(path: str, old: dict[str, Any], new: dict[str, Any], changes
         is_wider = before is not None and (
             after is None or (after < before if keyword in _LOWER else after > before)
         )
-        message = f"{keyword} was {_bound(before)}, and is {_bound(after)} now."
+        message = said(
+            "%(name)s was %(before)s, and is %(after)s now.",
+            name=keyword,
+            before=_bound(before),
+            after=_bound(after),
+        )
         changes.append(Change(path, f"{keyword}_changed", is_wider, message))
 
 
 def _bound(value: Any) -> str:
-    return "not set" if value is None else str(value)[:40]
+    return said("not set") if value is None else str(value)[:40]
 
 
 def _below(path: str, name: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
+from tenants.said import said, said_of
+
 T = TypeVar("T")
 
 
@@ -93,9 +95,9 @@ def text(value: object, *, low: int = 0, high: int, is_multiline: bool = False) 
     if low and not value:
         raise Invalid("blank", "Must not be empty.")
     if len(value) < low:
-        raise Invalid("too_short", f"Must have at least {low} characters.")
+        raise Invalid("too_short", said("Must have at least %(least)s characters.", least=low))
     if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} characters.")
+        raise Invalid("too_long", said("Must have at most %(most)s characters.", most=high))
     if (_CONTROL_BUT_LINES if is_multiline else CONTROL).search(value):
         raise Invalid("invalid_characters", "Must not contain control characters.")
     if SURROGATE.search(value):
@@ -138,9 +140,9 @@ def number(value: object, *, low: float, high: float) -> float:
 
 def _in_range(value: float, low: float, high: float) -> float:
     if value < low:
-        raise Invalid("too_small", f"Must be at least {low}.")
+        raise Invalid("too_small", said("Must be at least %(least)s.", least=low))
     if value > high:
-        raise Invalid("too_large", f"Must be at most {high}.")
+        raise Invalid("too_large", said("Must be at most %(most)s.", most=high))
     return value
 
 
@@ -149,7 +151,7 @@ def choice(value: object, choices: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise Invalid("invalid_type", "Must be a text.")
     if value not in known:
-        raise Invalid("invalid_choice", f"Must be one of: {', '.join(known)}.")
+        raise Invalid("invalid_choice", said("Must be one of: %(choices)s.", choices=", ".join(known)))
     return value
 
 
@@ -158,9 +160,12 @@ def list_of(value: object, rule: Callable[[object], T], *, low: int = 0, high: i
     if not isinstance(value, list):
         raise Invalid("invalid_type", "Must be a list.")
     if len(value) < low:
-        raise Invalid("too_short", f"Must have at least {low} entr{'y' if low == 1 else 'ies'}.")
+        raise Invalid(
+            "too_short",
+            said_of("Must have at least %(number)d entry.", "Must have at least %(number)d entries.", low),
+        )
     if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} entries.")
+        raise Invalid("too_long", said("Must have at most %(most)s entries.", most=high))
     return list(dict.fromkeys(each(value, rule)))
 
 
@@ -219,7 +224,7 @@ def catalogue_event_type_name(value: object) -> str:
     """A name that a catalogue may have: not one of the platform's own."""
     cleaned = event_type_name(value)
     if cleaned in RESERVED_EVENT_TYPES or cleaned.startswith(OPERATIONAL_PREFIXES):
-        raise Invalid("reserved", f"The name {cleaned} is reserved for the platform.")
+        raise Invalid("reserved", said("The name %(cleaned)s is reserved for the platform.", cleaned=cleaned))
     return cleaned
 
 
@@ -236,7 +241,7 @@ def matching(value: object, grammar: re.Pattern[str], *, high: int, says: str) -
     if not value:
         raise Invalid("blank", "Must not be empty.")
     if len(value) > high:
-        raise Invalid("too_long", f"Must have at most {high} characters.")
+        raise Invalid("too_long", said("Must have at most %(most)s characters.", most=high))
     if not grammar.fullmatch(value):
         raise Invalid("invalid", says)
     return value
@@ -262,7 +267,7 @@ def metadata_changes(value: object) -> dict[str, str | None]:
     if not isinstance(value, dict):
         raise Invalid("invalid_type", "Must be an object of texts.")
     if len(value) > MAX_METADATA_KEYS:
-        raise Invalid("too_long", f"Must have at most {MAX_METADATA_KEYS} keys.")
+        raise Invalid("too_long", said("Must have at most %(most)s keys.", most=MAX_METADATA_KEYS))
     collector = Collector()
     for key, entry in value.items():
         collector.check(shown(key), lambda text_: text(text_, low=1, high=MAX_METADATA_KEY_LENGTH), key)

@@ -26,6 +26,7 @@ from tenants.api.problems import Problem
 from tenants.api.views import rate_headers
 from tenants.idempotency import fingerprint
 from tenants.json_strict import MalformedJson
+from tenants.said import plain
 from tenants.validation import InvalidContent
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -235,7 +236,7 @@ def _batch_response(
             parts.append(outcome.reply)
         else:
             document = _item_problem(outcome).document(request_id)
-            parts.append(b'{"error":' + msgspec.json.encode(document) + b"}")
+            parts.append(b'{"error":' + msgspec.json.encode(document, enc_hook=plain) + b"}")
     body = b'{"data":[%b],"accepted":%d,"rejected":%d}' % (
         b",".join(parts),
         accepted,

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from deliveries.inbound.requests import InboundRequest, Reason, Refused
 from deliveries.pipeline.signing import PUBLIC_KEY_PREFIX, SECRET_PREFIX, InvalidSecret, parse_secret
 from deliveries.validation import Collector, Invalid, choice, list_of, text, whole_number
+from tenants.said import said
 
 MAX_SECRETS: Final = 5
 MAX_SECRET_LENGTH: Final = 512
@@ -160,9 +161,13 @@ def check_secrets(settings: Verification, given: Sequence[str]) -> None:
                 raise Invalid("invalid_secret", "Must be a name, a colon and a password.", at="secrets")
         except (ValueError, InvalidSecret):
             says = (
-                f"Must be {SECRET_PREFIX} or {PUBLIC_KEY_PREFIX} and base64."
+                said(
+                    "Must be %(prefix)s or %(other)s and base64.",
+                    prefix=SECRET_PREFIX,
+                    other=PUBLIC_KEY_PREFIX,
+                )
                 if settings.scheme == Scheme.STANDARD
-                else f"Must be {settings.key_encoding}."
+                else said("Must be %(encoding)s.", encoding=settings.key_encoding)
             )
             raise Invalid("invalid_secret", says, at="secrets") from None
 

@@ -71,14 +71,16 @@ def of_our_certificate(message: str, *, has_one: bool) -> Failure | None:
 
 
 # OpenSSL's verdicts on a certificate (x509_vfy.h) that a customer can act upon.
-_UNKNOWN_ISSUER = "The certificate's issuer is not trusted, or an intermediate certificate is missing."
+_UNKNOWN_ISSUER = Failure(
+    Outcome.TLS_FAILED, "The certificate's issuer is not trusted, or an intermediate certificate is missing."
+)
 _CERTIFICATE_FAULTS = {
     9: Failure(Outcome.TLS_FAILED, "The certificate is not valid yet."),
     10: Failure(Outcome.TLS_FAILED, "The certificate has expired."),
     18: Failure(Outcome.TLS_FAILED, "The certificate is signed by itself."),
     19: Failure(Outcome.TLS_FAILED, "The certificate chain ends in an authority that is not trusted."),
-    20: Failure(Outcome.TLS_FAILED, _UNKNOWN_ISSUER),
-    21: Failure(Outcome.TLS_FAILED, _UNKNOWN_ISSUER),
+    20: _UNKNOWN_ISSUER,
+    21: _UNKNOWN_ISSUER,
     62: WRONG_HOST,
     64: WRONG_HOST,
 }

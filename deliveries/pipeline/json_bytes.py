@@ -21,6 +21,7 @@ from tenants.json_strict import (
     too_deep,
     with_nul_for_lone_surrogates,
 )
+from tenants.said import said
 
 MAX_DATA_DEPTH: Final = 64
 """Objects and lists inside each other in `data`. Receivers' parsers give up at a few hundred, some at a hundred."""
@@ -89,7 +90,9 @@ def decode_batch(body: bytes) -> list[Publish | MalformedJson | InvalidContent]:
     if not items:
         raise InvalidContent([WrongField("events", "too_short", "Must have at least one event.")])
     if len(items) > MAX_BATCH:
-        raise InvalidContent([WrongField("events", "too_long", f"Must have at most {MAX_BATCH} events.")])
+        raise InvalidContent(
+            [WrongField("events", "too_long", said("Must have at most %(most)s events.", most=MAX_BATCH))]
+        )
     return [_decode_item(bytes(item)) for item in items]
 
 

@@ -11,6 +11,9 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Self, assert_never
 
+from deliveries.recorded import said_again
+from tenants.said import said, with_remark
+
 
 class Outcome(StrEnum):
     """The closed list. The value is what the API shows and what metrics are labelled with."""
@@ -148,80 +151,115 @@ def retry_after_seconds(status_code: int, headers: bytes, now: datetime) -> int 
 def explain(outcome: Outcome, status_code: int | None, detail: str) -> str:
     """What happened and what to do about it, for the customer. `detail`: words of our own, never the receiver's."""
     sentence = _sentence(outcome, status_code)
-    return f"{sentence} ({detail.rstrip('.')})" if detail else sentence
+    return with_remark(sentence, said_again(detail)) if detail else sentence
 
 
 def _sentence(outcome: Outcome, status_code: int | None) -> str:
     match outcome:
         case Outcome.SUCCEEDED:
-            return f"The endpoint accepted the request with status {status_code}."
+            return said("The endpoint accepted the request with status %(status)s.", status=status_code)
         case Outcome.HTTP_ERROR:
-            return f"The endpoint answered with status {status_code}{_advice(status_code)}"
+            return _answered(status_code)
         case Outcome.TIMEOUT if status_code is not None:
-            return (
-                f"The endpoint sent status {status_code} but did not finish its answer in time; "
-                "answer first and do the work afterwards."
+            return said(
+                "The endpoint sent status %(status)s but did not finish its answer in time; answer first and do the work afterwards.",
+                status=status_code,
             )
         case Outcome.TIMEOUT:
-            return "The endpoint did not answer in time; answer first and do the work afterwards."
+            return said("The endpoint did not answer in time; answer first and do the work afterwards.")
         case Outcome.DNS_FAILED:
-            return (
+            return said(
                 "The endpoint's host name could not be resolved; check the URL and its domain's DNS records."
             )
         case Outcome.CONNECTION_FAILED:
-            return "No connection to the endpoint could be made or kept; check that it runs and its firewall lets us in."
+            return said(
+                "No connection to the endpoint could be made or kept; check that it runs and its firewall lets us in."
+            )
         case Outcome.TLS_FAILED:
-            return (
-                "The secure connection to the endpoint failed; check that its certificate is valid for the host name, "
-                "has not expired and comes with its intermediate certificates."
+            return said(
+                "The secure connection to the endpoint failed; check that its certificate is valid for the host name, has not expired and comes with its intermediate certificates."
             )
         case Outcome.ADDRESS_BLOCKED:
-            return "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
+            return said(
+                "The endpoint's address is not on the public internet, so nothing was sent; use a public address."
+            )
         case Outcome.PROTOCOL_ERROR:
-            return "What came back is no valid HTTP answer, or its headers are too large; check what listens at the URL."
+            return said(
+                "What came back is no valid HTTP answer, or its headers are too large; check what listens at the URL."
+            )
         case Outcome.REQUEST_TOO_LARGE:
-            return (
+            return said(
                 "The payload does not fit into the query string of a GET request; use POST for this endpoint."
             )
         case Outcome.TRANSFORMATION_FAILED:
-            return "The subscription's transformation failed on this event, so nothing was sent; correct it and replay."
+            return said(
+                "The subscription's transformation failed on this event, so nothing was sent; correct it and replay."
+            )
         case Outcome.CREDENTIALS_FAILED if status_code is not None:
-            return (
-                f"The endpoint refused its credentials with status {status_code}; check its authentication."
+            return said(
+                "The endpoint refused its credentials with status %(status)s; check its authentication.",
+                status=status_code,
             )
         case Outcome.CREDENTIALS_FAILED:
-            return (
+            return said(
                 "The endpoint's credentials do not work, so nothing was delivered; check its authentication."
             )
         case Outcome.PROXY_FAILED:
-            return "The proxy on the way to the endpoint failed or refused; check the proxy settings."
+            return said("The proxy on the way to the endpoint failed or refused; check the proxy settings.")
         case Outcome.INTERNAL_ERROR:
-            return "The platform itself failed here; this does not count against the endpoint and is tried again."
+            return said(
+                "The platform itself failed here; this does not count against the endpoint and is tried again."
+            )
         case _:
             assert_never(outcome)
 
 
-def _advice(status_code: int | None) -> str:
-    match status_code:
+def _answered(status: int | None) -> str:
+    match status:
         case None:
-            return "."
+            return said("The endpoint answered with status %(status)s.", status=status)
         case 401 | 403 | 407:
-            return (
-                "; it refuses us: check its authentication, or the secret with which it verifies signatures."
+            return said(
+                "The endpoint answered with status %(status)s; it refuses us: check its authentication, or the secret with which it verifies signatures.",
+                status=status,
             )
         case 404 | 405:
-            return "; check the URL and the method of the endpoint."
+            return said(
+                "The endpoint answered with status %(status)s; check the URL and the method of the endpoint.",
+                status=status,
+            )
         case 410:
-            return ", gone: it wants no more webhooks, so the endpoint was disabled."
+            return said(
+                "The endpoint answered with status %(status)s, gone: it wants no more webhooks, so the endpoint was disabled.",
+                status=status,
+            )
         case 413:
-            return "; it takes no body of this size: raise its limit."
+            return said(
+                "The endpoint answered with status %(status)s; it takes no body of this size: raise its limit.",
+                status=status,
+            )
         case 429:
-            return "; it is receiving more than it can take: set a rate limit for the endpoint."
+            return said(
+                "The endpoint answered with status %(status)s; it is receiving more than it can take: set a rate limit for the endpoint.",
+                status=status,
+            )
         case code if 300 <= code < 400:
-            return "; redirects are not followed: set the endpoint's URL to where it redirects."
+            return said(
+                "The endpoint answered with status %(status)s; redirects are not followed: set the endpoint's URL to where it redirects.",
+                status=status,
+            )
         case code if 400 <= code < 500:
-            return "; it does not accept the request: its logs should say why."
+            return said(
+                "The endpoint answered with status %(status)s; it does not accept the request: its logs should say why.",
+                status=status,
+            )
         case code if code >= 500:
-            return "; it failed on its side: its logs should say why."
+            return said(
+                "The endpoint answered with status %(status)s; it failed on its side: its logs should say why.",
+                status=status,
+            )
         case _:
-            return ", which does not count as success for this endpoint."
+            return said(
+                "The endpoint answered with status %(status)s, which does not count as success for this endpoint.",
+                status=status,
+            )

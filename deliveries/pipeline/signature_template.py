@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, assert_never
 
 from deliveries.validation import Collector, Invalid, choice, header_name, shown, text
+from tenants.said import said
 
 MAX_TEXT_LENGTH: Final = 255
 MAX_EXTRA_HEADERS: Final = 8
@@ -211,7 +212,7 @@ def _extra_headers(signature: str | None) -> Callable[[object], tuple[tuple[str,
         if not isinstance(value, dict):
             raise Invalid("invalid_type", "Must be an object.")
         if len(value) > MAX_EXTRA_HEADERS:
-            raise Invalid("too_long", f"Must have at most {MAX_EXTRA_HEADERS} headers.")
+            raise Invalid("too_long", said("Must have at most %(most)s headers.", most=MAX_EXTRA_HEADERS))
         wrong = Collector()
         taken = set() if signature is None else {signature.lower()}
         cleaned: list[tuple[str, Pieces]] = []
@@ -222,7 +223,7 @@ def _extra_headers(signature: str | None) -> Callable[[object], tuple[tuple[str,
             if name is None or pieces is None:
                 continue
             if name.lower() in taken:
-                wrong.add(field, "duplicate", f"The header {name} is given twice.")
+                wrong.add(field, "duplicate", said("The header %(name)s is given twice.", name=name))
             taken.add(name.lower())
             cleaned.append((name, pieces))
         wrong.done()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tenants.said import said
+
 SECRET_PREFIX = "whsec_"  # noqa: S105  the published prefix, no secret
 PUBLIC_KEY_PREFIX = "whpk_"
 MIN_SECRET_BYTES = 24
@@ -45,15 +47,22 @@ SigningKey = HmacKey | Ed25519Key
 def parse_secret(text: str) -> bytes:
     """The key's bytes. Only the spelling that `secret_text` gives is taken: receivers decode strictly, too."""
     if not text.startswith(SECRET_PREFIX):
-        raise InvalidSecret(f"must begin with {SECRET_PREFIX}")
+        raise InvalidSecret(said("must begin with %(prefix)s", prefix=SECRET_PREFIX))
     try:
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidSecret(f"must be {SECRET_PREFIX} followed by base64") from None
+        raise InvalidSecret(said("must be %(prefix)s followed by base64", prefix=SECRET_PREFIX)) from None
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        raise InvalidSecret(f"must hold {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes, holds {len(secret)}")
+        raise InvalidSecret(
+            said(
+                "must hold %(least)s to %(most)s bytes, holds %(number)s",
+                least=MIN_SECRET_BYTES,
+                most=MAX_SECRET_BYTES,
+                number=len(secret),
+            )
+        )
     if secret_text(secret) != text:
-        raise InvalidSecret("must be base64 in its canonical form")
+        raise InvalidSecret(said("must be base64 in its canonical form"))
     return secret
 
 

@@ -14,6 +14,7 @@ from deliveries.models import Endpoint
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services.condition import MOST_DUE, Condition
 from deliveries.services.health import disables_at
+from tenants.portal.words import in_words
 
 FAILING_IN_A_ROW: Final = 3
 """So many of the newest without a success: it fails now."""
@@ -115,7 +116,7 @@ def concern_of(endpoint: Endpoint, health: Condition, *, now: datetime) -> Conce
 def why_it_fails(health: Condition) -> str:
     if health.last_outcome is None:
         return ""
-    return explain(Outcome(health.last_outcome), health.last_status_code, "")
+    return in_words(explain(Outcome(health.last_outcome), health.last_status_code, ""))
 
 
 def _disabled(endpoint: Endpoint, health: Condition) -> Concern | None:

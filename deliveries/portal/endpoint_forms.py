@@ -15,6 +15,8 @@ from deliveries.models import Endpoint
 from deliveries.services import endpoints
 from deliveries.validation import MASK, Invalid
 from tenants.models import EventType, Tenant
+from tenants.portal.words import in_words
+from tenants.said import said
 from tenants.services.event_types import catalogue_of
 from tenants.validation import InvalidContent
 
@@ -79,6 +81,8 @@ def header_lines(text: str) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:
             raise Invalid("invalid", _("Each line must be a name, a colon and a value."))
+        if name.strip() in found:
+            raise Invalid("duplicate", said("The header %(name)s is given twice.", name=name.strip()))
         found[name.strip()] = value.strip()
     return validation.headers(found)
 
@@ -292,7 +296,7 @@ class EndpointForm(forms.Form):
         """What rules or services refuse, beside the field."""
         for error in invalid.errors:
             name = at or error.field.partition(".")[0]
-            message = error.message
+            message = in_words(error.message)
             rest = error.field if at else error.field.partition(".")[2]
             if name == "headers" and rest:
                 message = f"{rest}: {message}"

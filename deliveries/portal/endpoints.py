@@ -25,6 +25,7 @@ from deliveries.services.subscriptions import SubscriptionLimitReached
 from tenants import ids
 from tenants.portal.entry import PortalRequest, Role, portal_page
 from tenants.portal.lists import page_of
+from tenants.portal.words import refusals
 from tenants.validation import InvalidContent
 
 RECENT = 10
@@ -95,7 +96,7 @@ def retries(request: PortalRequest) -> HttpResponse:
     try:
         waits = waits_of(request.GET.get("retry_schedule", "")[:MOST_TYPED])
     except InvalidContent as invalid:
-        return render(request, "portal/endpoints/_retries.html", {"errors": invalid.errors})
+        return render(request, "portal/endpoints/_retries.html", {"errors": refusals(invalid)})
     return render(request, "portal/endpoints/_retries.html", {"attempts": attempts_of(waits)})
 
 

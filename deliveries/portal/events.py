@@ -16,6 +16,7 @@ from deliveries.services.deliveries import EndpointStopped, PayloadErased
 from deliveries.services.explain import Explanation, Verdict
 from tenants import access
 from tenants.portal.entry import PortalRequest, changes, portal_page
+from tenants.portal.words import in_words
 
 
 @portal_page()
@@ -49,6 +50,7 @@ def _entry(explanation: Explanation, endpoint: Any) -> dict[str, Any]:
     may_send = endpoint is not None and endpoint.deleted_at is None and endpoint.status == "enabled"
     return {
         "explanation": explanation,
+        "reason": in_words(explanation.reason),
         "endpoint": endpoint,
         "verdict": VERDICTS[explanation.verdict],
         "is_sent": explanation.verdict in SENT,

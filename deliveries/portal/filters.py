@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from deliveries import validation
 from deliveries.models import Delivery, Endpoint
-from deliveries.pipeline.outcome import Outcome
+from deliveries.portal.names import OUTCOMES
 from deliveries.services import endpoints
 from tenants import ids
 from tenants.ids import InvalidId
@@ -123,7 +123,7 @@ class DeliveryFilter(SearchForm):
     outcome = forms.ChoiceField(
         label=gettext_lazy("Last outcome"),
         required=False,
-        choices=[ANY, *((outcome.value, outcome.value.replace("_", " ")) for outcome in Outcome)],
+        choices=[ANY, *OUTCOMES.items()],
     )
     event_type = RuleField(validation.event_type_name, label=gettext_lazy("Event type"))
     endpoint = RuleField(endpoint_reference, label=gettext_lazy("Endpoint"), help_text="ep_…")

@@ -15,6 +15,7 @@ from deliveries.models import Attempt
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services.sent import SentRequest
 from deliveries.texts import header_map, readable
+from tenants.portal.words import in_words
 
 MOST_SHOWN: Final = 64 * 1024
 """Characters of a payload on a page."""
@@ -93,7 +94,7 @@ def shown_attempt(
         sent = None
     return ShownAttempt(
         attempt=attempt,
-        explanation=explain(outcome, attempt.status_code, attempt.detail),
+        explanation=in_words(explain(outcome, attempt.status_code, attempt.detail)),
         is_success=outcome is Outcome.SUCCEEDED,
         steps=checklist(outcome, is_https=is_https),
         hints=hints(outcome, attempt.status_code),

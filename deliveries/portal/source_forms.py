@@ -15,6 +15,7 @@ from deliveries.inbound.verification import Scheme, Verification
 from deliveries.models import Source
 from deliveries.portal.endpoint_forms import words
 from deliveries.services import sources
+from tenants.portal.words import in_words
 from tenants.validation import InvalidContent
 
 OWN = ("", gettext_lazy("Settings of its own"))
@@ -182,7 +183,7 @@ class SourceForm(forms.Form):
         given["secrets"] = given.get("secrets", "").splitlines()
         given["allowed_networks"] = words(given.get("allowed_networks", ""))
         for name, rule in RULES.items():
-            if given.get(name):
+            if given.get(name) not in (None, "", []):
                 try:
                     given[name] = rule(given[name])
                 except InvalidContent as invalid:
@@ -199,7 +200,7 @@ class SourceForm(forms.Form):
         for error in invalid.errors:
             name = at or error.field.removeprefix("verification.").partition(".")[0]
             name = "prefix_text" if name == "prefix" else name
-            self.add_error(name if name in self.fields else None, error.message)
+            self.add_error(name if name in self.fields else None, in_words(error.message))
 
 
 RULES: Final[dict[str, Callable[[Any], Any]]] = {

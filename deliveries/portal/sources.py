@@ -24,6 +24,7 @@ from tenants import ids
 from tenants.portal import errors
 from tenants.portal.entry import PortalRequest, Role, changes, portal_page
 from tenants.portal.lists import page_of
+from tenants.portal.words import refusals
 from tenants.validation import InvalidContent
 
 POLL_MS: Final = 2_000
@@ -77,7 +78,7 @@ def inspect(request: PortalRequest) -> HttpResponse:
             **fields,
         )
     except InvalidContent as invalid:
-        messages.error(request, invalid.errors[0].message)
+        messages.error(request, refusals(invalid)[0])
     except SourceLimitReached as error:
         messages.error(request, _limit_text(error))
     else:

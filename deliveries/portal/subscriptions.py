@@ -24,6 +24,7 @@ from tenants import access, ids
 from tenants.json_strict import MalformedJson
 from tenants.models import EventType, Tenant
 from tenants.portal.entry import PortalRequest, Role, changes, portal_page
+from tenants.portal.words import in_words, refusals
 from tenants.services.event_types import catalogue_of
 from tenants.validation import InvalidContent
 
@@ -79,7 +80,7 @@ class SubscriptionForm(forms.Form):
     def add_refusal(self, invalid: InvalidContent, *, at: str = "") -> None:
         for error in invalid.errors:
             name = at or error.field
-            self.add_error(name if name in self.fields else None, error.message)
+            self.add_error(name if name in self.fields else None, in_words(error.message))
 
 
 RULES: Final[dict[str, Callable[[object], Any]]] = {
@@ -110,9 +111,9 @@ class SampleForm(forms.Form):
         try:
             check_data(text.encode())
         except MalformedJson as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(in_words(str(error))) from None
         except InvalidContent as invalid:
-            raise forms.ValidationError([error.message for error in invalid.errors]) from None
+            raise forms.ValidationError(refusals(invalid)) from None
         return msgspec.json.decode(text)
 
     def clean_sample_type(self) -> str | None:
@@ -122,7 +123,7 @@ class SampleForm(forms.Form):
         try:
             return str(validation.event_type_name(text))
         except InvalidContent as invalid:
-            raise forms.ValidationError([error.message for error in invalid.errors]) from None
+            raise forms.ValidationError(refusals(invalid)) from None
 
 
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
@@ -225,9 +226,9 @@ def _tried(row: Endpoint, form: SubscriptionForm, sample: SampleForm) -> Tried |
         sent = msgspec.json.encode(data)
     return Tried(
         verdict.is_matched,
-        verdict.reason,
+        in_words(verdict.reason),
         None if sent is None else readable(msgspec.json.format(sent, indent=2))[:MOST_SAMPLE],
-        verdict.transformation_error,
+        None if verdict.transformation_error is None else in_words(verdict.transformation_error),
     )
 
 

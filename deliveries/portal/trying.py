@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from deliveries.pipeline.ingest import DatabaseUnavailable, Refusal, Refused
 from deliveries.pipeline.json_bytes import check_data
 from deliveries.portal.endpoints import found, to_endpoint
+from deliveries.recorded import said_again
 from deliveries.services import trying
 from deliveries.services.trying import TEST_TYPE, EndpointDisabled, TestRefused
 from tenants import ids
@@ -20,6 +21,7 @@ from tenants.json_strict import MalformedJson
 from tenants.models import EventType
 from tenants.portal import errors
 from tenants.portal.entry import PortalRequest, Role, portal_page
+from tenants.portal.words import in_words, refusals
 from tenants.services.event_types import catalogue_of
 from tenants.validation import InvalidContent
 
@@ -65,9 +67,9 @@ class TestForm(forms.Form):
         try:
             check_data(data)
         except MalformedJson as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(in_words(str(error))) from None
         except InvalidContent as invalid:
-            raise forms.ValidationError([error.message for error in invalid.errors]) from None
+            raise forms.ValidationError(refusals(invalid)) from None
         return data
 
 
@@ -93,10 +95,10 @@ def send_test(request: PortalRequest, endpoint: str) -> HttpResponse:
                 messages.error(request, _("The endpoint is disabled. Enable it first."))
                 return to_endpoint(request, row)
             except TestRefused as error:
-                for name, message in refusals(error.refused):
+                for name, message in refusals_of(error.refused):
                     form.add_error(name, message)
             except InvalidContent as invalid:
-                form.add_error("event_type", [error.message for error in invalid.errors])
+                form.add_error("event_type", refusals(invalid))
             except DatabaseUnavailable:
                 return errors.unavailable(request)
             else:
@@ -117,10 +119,10 @@ def _initial(request: PortalRequest, types: list[EventType]) -> dict[str, str]:
     return {"event_type": wanted, "payload": data}
 
 
-def refusals(refused: Refused) -> list[tuple[str | None, str]]:
+def refusals_of(refused: Refused) -> list[tuple[str | None, str]]:
     """What publishing refuses, beside the field."""
     if refused.errors:
-        return [("payload", f"{field}: {message}") for field, message in refused.errors]
+        return [("payload", f"{field}: {in_words(said_again(message))}") for field, message in refused.errors]
     match refused.reason:
         case Refusal.TENANT_SUSPENDED:
             return [(None, _("This tenant is suspended: it sends nothing until it is resumed."))]

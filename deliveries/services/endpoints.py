@@ -30,6 +30,7 @@ from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import Collector, Invalid
 from tenants import access, ids
 from tenants.models import Tenant
+from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import PLATFORM, Actor
 from tenants.services.versions import raise_settings_version
@@ -669,7 +670,9 @@ def _apply_headers(
     merged = {name: value for name, value in old.items() if name.lower() not in replaced}
     merged |= {name: value for name, value in changes.items() if value is not None}
     if len(merged) > validation.MAX_HEADERS:
-        wrong.add("headers", "too_long", f"Must have at most {validation.MAX_HEADERS} headers.")
+        wrong.add(
+            "headers", "too_long", said("Must have at most %(most)s headers.", most=validation.MAX_HEADERS)
+        )
         return
     sensitive = {name: value for name, value in merged.items() if validation.is_sensitive_header(name)}
     endpoint.headers = {name: value for name, value in merged.items() if name not in sensitive}

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
+from django.utils import translation
+from django.utils.functional import Promise
 
 from deliveries.expressions import EVENT_UNITS, Budget, InvalidExpression, Scope, compile_filter
 from deliveries.models import Attempt, Delivery, Endpoint, Event
@@ -19,6 +21,7 @@ from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services.deliveries import BODIES, created_after
 from deliveries.services.snapshots import snapshots_at
 from tenants.models import Tenant
+from tenants.said import Said, joined, said, said_of
 
 ATTEMPT_ECHOES: Final = ("request_headers", "response_headers", "response_body")
 """Columns of an attempt that explain does not show."""
@@ -130,33 +133,37 @@ def _sentence(delivery: Delivery, own: Sequence[Delivery], unsent: Unsent) -> st
     sentence = _of_delivery(delivery)
     first = own[0]
     if first.trigger == Delivery.Trigger.TEST:
-        return f"{sentence} It was a test, sent to this endpoint alone."
+        return joined(sentence, said("It was a test, sent to this endpoint alone."))
     if first.trigger == Delivery.Trigger.REPLAY:
-        return f"{sentence} It was replayed to this endpoint later. At publish: {unsent.reason}"
+        later = said("It was replayed to this endpoint later. At publish: %(reason)s", reason=unsent.reason)
+        return joined(sentence, later)
     if len(own) > 1:
-        times = "once" if len(own) == 2 else f"{len(own) - 1} times"
-        return f"{sentence} It was replayed {times}."
+        again = said_of("It was replayed once.", "It was replayed %(number)d times.", len(own) - 1)
+        return joined(sentence, again)
     return sentence
 
 
 def _of_delivery(delivery: Delivery) -> str:
-    tried = f"{delivery.attempt_count} attempt{'' if delivery.attempt_count == 1 else 's'}"
+    tried = said_of("%(number)d attempt", "%(number)d attempts", delivery.attempt_count)
     status = Delivery.Status(delivery.status)
     match status:
         case Delivery.Status.SUCCEEDED:
-            return f"Delivered after {tried}."
+            return said("Delivered after %(attempts)s.", attempts=tried)
         case Delivery.Status.PENDING if delivery.attempt_count == 0:
             if delivery.next_attempt_at is None and delivery.ordering_key is not None:
-                return "Waiting for the events before it, in order."
-            return "Waiting for its first attempt."
+                return said("Waiting for the events before it, in order.")
+            return said("Waiting for its first attempt.")
         case Delivery.Status.PENDING:
-            return f"Waiting for the next attempt, after {tried}. {_last(delivery)}"
+            waiting = said("Waiting for the next attempt, after %(attempts)s.", attempts=tried)
+            return joined(waiting, _last(delivery))
         case Delivery.Status.FAILED if delivery.cancel_reason == Delivery.CancelReason.EXPIRED:
-            return "Given up: it waited longer than it is kept."
+            return said("Given up: it waited longer than it is kept.")
         case Delivery.Status.FAILED:
-            return f"Failed after {tried}. {_last(delivery)}"
+            return joined(said("Failed after %(attempts)s.", attempts=tried), _last(delivery))
         case Delivery.Status.CANCELLED:
-            return f"Cancelled after {tried}: {_cancel_reason(delivery)}."
+            return said(
+                "Cancelled after %(attempts)s: %(reason)s.", attempts=tried, reason=_cancel_reason(delivery)
+            )
         case _:
             assert_never(status)
 
@@ -169,7 +176,15 @@ def _last(delivery: Delivery) -> str:
 
 
 def _cancel_reason(delivery: Delivery) -> str:
-    return "" if delivery.cancel_reason is None else str(Delivery.CancelReason(delivery.cancel_reason).label)
+    if delivery.cancel_reason is None:
+        return ""
+    return _label(Delivery.CancelReason(delivery.cancel_reason).label)
+
+
+def _label(label: str | Promise) -> Said:
+    """Of a choice. Labels follow the language of whoever asks, and the API is English to everybody."""
+    with translation.override("en"):
+        return said(str(label))
 
 
 # --- what was not -----------------------------------------------------------------------------------------------------
@@ -189,13 +204,17 @@ class _Judge:
 
     def unsent(self, snapshot: dict[str, Any] | None) -> Unsent:
         if snapshot is None:
-            return Unsent(Verdict.CREATED_LATER, "The endpoint was created after the event was published.")
+            return Unsent(
+                Verdict.CREATED_LATER, said("The endpoint was created after the event was published.")
+            )
         if snapshot["is_deleted"]:
-            return Unsent(Verdict.DELETED, "The endpoint was deleted before the event was published.")
+            return Unsent(Verdict.DELETED, said("The endpoint was deleted before the event was published."))
         if snapshot["status"] != Endpoint.Status.ENABLED:
             return Unsent(Verdict.DISABLED, _disabled(snapshot["disabled_reason"]))
         if self.is_test:
-            return Unsent(Verdict.NOT_SUBSCRIBED, "The event was a test, sent to another endpoint alone.")
+            return Unsent(
+                Verdict.NOT_SUBSCRIBED, said("The event was a test, sent to another endpoint alone.")
+            )
         subscriptions = snapshot["subscriptions"]
         matching = [each for each in subscriptions if reaches(each["event_type"], self.event.type)]
         if not matching:
@@ -207,35 +226,47 @@ class _Judge:
 
     def _not_subscribed(self, subscriptions: list[dict[str, Any]]) -> str:
         if not subscriptions:
-            return "The endpoint had no subscription."
+            return said("The endpoint had no subscription.")
         patterns = _listed([each["event_type"] for each in subscriptions])
-        return f"The endpoint was subscribed to {patterns}, which does not include {self.event.type}."
+        return said(
+            "The endpoint was subscribed to %(patterns)s, which does not include %(type)s.",
+            patterns=patterns,
+            type=self.event.type,
+        )
 
     def _other_channels(self, channels: list[str]) -> str:
-        wanted = f"The endpoint took only events of the channel{_s(channels)} {_listed(channels)}"
+        wanted = _listed(channels)
         if not self.event.channels:
-            return f"{wanted}, and the event had none."
-        return f"{wanted}, and the event was of {_listed(self.event.channels)}."
+            return said_of(
+                "The endpoint took only events of the channel %(wanted)s, and the event had none.",
+                "The endpoint took only events of the channels %(wanted)s, and the event had none.",
+                len(channels),
+                wanted=wanted,
+            )
+        return said_of(
+            "The endpoint took only events of the channel %(wanted)s, and the event was of %(had)s.",
+            "The endpoint took only events of the channels %(wanted)s, and the event was of %(had)s.",
+            len(channels),
+            wanted=wanted,
+            had=_listed(self.event.channels),
+        )
 
     def _filtered(self, matching: list[dict[str, Any]]) -> Unsent:
         first = UUID(matching[0]["id"])
         filters = [each["filter"] for each in matching if each["filter"]]
         if len(filters) < len(matching):
-            return Unsent(Verdict.NOT_SUBSCRIBED, "Its settings match, but no delivery is kept.", first)
+            return Unsent(Verdict.NOT_SUBSCRIBED, said("Its settings match, but no delivery is kept."), first)
         if self.event.data is None:
-            lost = "The payload is erased, so it cannot be said why."
-            return Unsent(
-                Verdict.FILTERED,
-                " ".join(f"The filter {each} was false." for each in filters) + f" {lost}",
-                first,
-            )
-        return Unsent(Verdict.FILTERED, " ".join(self._why(each) for each in filters), first)
+            lost = said("The payload is erased, so it cannot be said why.")
+            were_false = [said("The filter %(filter)s was false.", filter=each) for each in filters]
+            return Unsent(Verdict.FILTERED, joined(*were_false, lost), first)
+        return Unsent(Verdict.FILTERED, joined(*(self._why(each) for each in filters)), first)
 
     def _why(self, text: str) -> str:
         try:
             compiled = compile_filter(text)
         except InvalidExpression as error:
-            return f"The filter {text} counted as false: {error}"
+            return said("The filter %(filter)s counted as false: %(reason)s", filter=text, reason=str(error))
         if self._scope is None:
             assert self.event.data is not None
             self._scope = Scope(
@@ -246,21 +277,26 @@ class _Judge:
                 budget=Budget(EXPLAIN_UNITS),
             )
         if compiled.matches(self._scope):
-            return f"The filter {text} counted as false: with all others it took more than an event may."
+            return said(
+                "The filter %(filter)s counted as false: with all others it took more than an event may.",
+                filter=text,
+            )
         return compiled.why(self._scope)
 
 
 def _disabled(reason: str | None) -> str:
-    label = "" if reason is None else f": {Endpoint.DisabledReason(reason).label}"
-    return f"The endpoint was disabled when the event was published{label}."
+    if reason is None:
+        return said("The endpoint was disabled when the event was published.")
+    return said(
+        "The endpoint was disabled when the event was published: %(reason)s.",
+        reason=_label(Endpoint.DisabledReason(reason).label),
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     """At most ten, for people."""
     unique = list(dict.fromkeys(names))
     shown = ", ".join(unique[:10])
-    return f"{shown} and {len(unique) - 10} more" if len(unique) > 10 else shown
-
-
-def _s(names: Sequence[str]) -> str:
-    return "" if len(names) == 1 else "s"
+    if len(unique) <= 10:
+        return shown
+    return said("%(names)s and %(number)d more", names=shown, number=len(unique) - 10)

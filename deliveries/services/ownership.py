@@ -23,6 +23,7 @@ from deliveries.pipeline.tokens import TokenFailure, Tokens
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
 from deliveries.services.outgoing import open_configured_transport
 from deliveries.validation import Invalid
+from tenants.said import said
 
 CHALLENGE_SECONDS: Final = 5.0
 """The client waits for it."""
@@ -124,4 +125,8 @@ def _echoes(answer: Answer, challenge: str) -> bool:
 
 
 def _not_verified(reason: str) -> Invalid:
-    return Invalid("not_verified", f"The endpoint did not prove that it wants webhooks. {reason}", at="url")
+    return Invalid(
+        "not_verified",
+        said("The endpoint did not prove that it wants webhooks. %(reason)s", reason=reason),
+        at="url",
+    )

@@ -27,6 +27,7 @@ from deliveries.sealed import open_secret, seal_secret
 from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import Invalid
 from tenants import access, ids
+from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import Actor
 from tenants.services.versions import raise_settings_version
@@ -57,7 +58,7 @@ def secret(value: object) -> bytes:
     try:
         return parse_secret(value)
     except InvalidSecret as error:
-        raise Invalid("invalid_secret", f"A secret {error}.") from None
+        raise Invalid("invalid_secret", said("A secret %(reason)s.", reason=str(error))) from None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

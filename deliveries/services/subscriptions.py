@@ -15,6 +15,7 @@ from deliveries.services.snapshots import keep_snapshot
 from deliveries.validation import OPERATIONAL_PREFIXES, Collector, Invalid
 from tenants import access, ids
 from tenants.models import EventType, Tenant
+from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import Actor
 from tenants.services.versions import raise_settings_version
@@ -69,7 +70,11 @@ def check_catalogued(*, tenant: Tenant | UUID, patterns: Sequence[str], fields: 
     wrong = Collector()
     for pattern, field in zip(patterns, fields, strict=True):
         if pattern in plain - known:
-            wrong.add(field, "unknown_event_type", f"There is no event type {pattern} in the catalogue.")
+            wrong.add(
+                field,
+                "unknown_event_type",
+                said("There is no event type %(pattern)s in the catalogue.", pattern=pattern),
+            )
     wrong.done()
 
 

@@ -21,6 +21,7 @@ from deliveries.pipeline.wake import let_through
 from deliveries.services.subscriptions import check_catalogued
 from tenants import ids
 from tenants.models import EventType
+from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import Actor
 
@@ -138,17 +139,18 @@ def judge(
     decided_by = next((each.subscription for each in judged if each.is_matched), None)
     if endpoint.channels is not None and set(endpoint.channels).isdisjoint(channels):
         wanted = ", ".join(endpoint.channels)
-        reason = (
-            f"The endpoint takes only events of the channels {wanted}, and this one carries none of them."
+        reason: str = said(
+            "The endpoint takes only events of the channels %(wanted)s, and this one carries none of them.",
+            wanted=wanted,
         )
         return Verdict(False, reason, None, judged)
     if decided_by is None:
-        reason = "The endpoint has no subscription that matches."
+        reason = said("The endpoint has no subscription that matches.")
         if len(judged) == 1:
             reason = judged[0].reason
         return Verdict(False, reason, None, judged)
     if endpoint.status != Endpoint.Status.ENABLED:
-        return Verdict(False, "It matches, but the endpoint is disabled.", decided_by, judged)
+        return Verdict(False, said("It matches, but the endpoint is disabled."), decided_by, judged)
     reason = next(each.reason for each in judged if each.is_matched)
     if decided_by.transformation is None:
         return Verdict(True, reason, decided_by, judged)
@@ -163,10 +165,20 @@ def _judge_one(subscription: Subscription, scope: Scope) -> Judged:
     pattern = subscription.event_type
     if not reaches(pattern, scope.type):
         return Judged(
-            subscription, False, f"The pattern {pattern} does not match the event type {scope.type}."
+            subscription,
+            False,
+            said(
+                "The pattern %(pattern)s does not match the event type %(type)s.",
+                pattern=pattern,
+                type=scope.type,
+            ),
         )
     if subscription.filter is None:
-        return Judged(subscription, True, f"The pattern {pattern} matches, and there is no filter.")
+        return Judged(
+            subscription,
+            True,
+            said("The pattern %(pattern)s matches, and there is no filter.", pattern=pattern),
+        )
     is_matched, why = compile_filter(subscription.filter).judge(scope)
     return Judged(subscription, is_matched, why)
 

@@ -17,8 +17,11 @@ from django.utils.translation import ngettext
 from deliveries import validation
 from deliveries.models import Endpoint
 from deliveries.portal.charts import Bar, Ticks, strip
+from deliveries.portal.names import ACTORS, OUTCOMES, TRIGGERS
+from deliveries.recorded import said_again
 from deliveries.services.condition import Condition
 from tenants import ids
+from tenants.portal.words import in_words
 
 register = template.Library()
 
@@ -42,6 +45,30 @@ def address(endpoint: Endpoint) -> str:
         return validation.mask_url(endpoint.url)
     name = endpoint.description or endpoint.uid or ids.to_text(ids.ENDPOINT, endpoint.id)
     return _("polled: %(name)s") % {"name": name}
+
+
+register.filter("in_words", in_words)
+
+
+@register.filter
+def outcome_name(outcome: str) -> str:
+    return str(OUTCOMES.get(outcome, outcome))
+
+
+@register.filter
+def trigger_name(trigger: str) -> str:
+    return str(TRIGGERS.get(trigger, trigger))
+
+
+@register.filter
+def actor_name(kind: str) -> str:
+    return str(ACTORS.get(kind, kind))
+
+
+@register.filter
+def recorded(text: str) -> str:
+    """What was recorded in English, in the viewer's language."""
+    return in_words(said_again(text))
 
 
 @register.simple_tag

@@ -7,6 +7,8 @@ import msgspec
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from tenants.said import plain
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -56,7 +58,9 @@ class Problem(Exception):
 
 def problem_response(request: HttpRequest, problem: Problem) -> HttpResponse:
     document = problem.document(getattr(request, "request_id", ""))
-    response = HttpResponse(msgspec.json.encode(document), status=problem.status, content_type=CONTENT_TYPE)
+    response = HttpResponse(
+        msgspec.json.encode(document, enc_hook=plain), status=problem.status, content_type=CONTENT_TYPE
+    )
     for name, value in problem.headers.items():
         response[name] = value
     return response

@@ -12,13 +12,14 @@ from rest_framework.request import Request
 
 from tenants.api import problems
 from tenants.json_strict import MalformedJson, loads_strict
+from tenants.said import plain
 
 MAX_BODY_BYTES = 1024 * 1024
 """Of everything but batches, which are read elsewhere. The largest are catalogue imports."""
 
 
 def encode(value: Any) -> bytes:
-    return msgspec.json.encode(value)
+    return msgspec.json.encode(value, enc_hook=plain)
 
 
 def time_text(at: datetime) -> str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from tenants import paging
 from tenants.paging import InvalidCursor, Page
+from tenants.portal.words import refusals
 from tenants.validation import InvalidContent, moment
 
 Row = TypeVar("Row", bound=models.Model)
@@ -47,7 +48,7 @@ class RuleField(forms.CharField):
         try:
             return self.rule(text)
         except InvalidContent as invalid:
-            raise ValidationError([error.message for error in invalid.errors]) from None
+            raise ValidationError(refusals(invalid)) from None
 
 
 def time(value: object) -> datetime:

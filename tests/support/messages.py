@@ -16,14 +16,43 @@ import polib
 from django.conf import settings
 from django.utils.translation.template import templatize
 
+from tenants.packs import all_packs
+
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PACKAGES: Final = ("webhooks_platform", "tenants", "deliveries")
 LANGUAGES: Final = ("de",)
 
-SINGULAR: Final = {"gettext", "gettext_lazy", "gettext_noop", "_"}
-PLURAL: Final = {"ngettext", "ngettext_lazy"}
+SINGULAR: Final = {"gettext", "gettext_lazy", "gettext_noop", "_", "said", "_Refused"}
+PLURAL: Final = {"ngettext", "ngettext_lazy", "said_of"}
 CONTEXTUAL: Final = {"pgettext", "pgettext_lazy"}
 CONTEXTUAL_PLURAL: Final = {"npgettext", "npgettext_lazy"}
+REFUSALS: Final = {
+    "Failure": 1,
+    "Invalid": 1,
+    "InvalidContent": 0,
+    "InvalidExpression": 0,
+    "MalformedJson": 0,
+    "MappingFailed": 0,
+    "NamingFailed": 0,
+    "Refused": 1,
+    "TransformationFailed": 0,
+    "WrongField": 2,
+    "_failed": 0,
+    "_not_verified": 0,
+    "add": 2,
+    "matching": 3,
+}
+"""What is raised or collected in English with a text for people, and which argument that is. The portal translates it."""
+NOT_IN_THE_PORTAL: Final = (
+    "tenants/api/",
+    "tenants/openapi_catalogue.py",
+    "tenants/services/tenants.py",
+    "deliveries/api/",
+    "deliveries/services/bulk.py",
+    "deliveries/bench/",
+    "webhooks_platform/",
+)
+"""They refuse clients of the API and operators alone."""
 CALL: Final = re.compile(r"\b(?:n?p?gettext|_)\(")
 
 
@@ -39,9 +68,19 @@ def found() -> dict[Message, set[str]]:
     """Every text of the project, and the files that have it."""
     messages: dict[Message, set[str]] = {}
     for name, source in [*_python(), *_templates()]:
-        for message in _messages_of(source):
+        for message in [*_messages_of(source), *_refusals_of(name, source)]:
             messages.setdefault(message, set()).add(name)
+    for name, text in _packs():
+        messages.setdefault(Message(None, text, None), set()).add(name)
     return messages
+
+
+def _packs() -> Iterator[tuple[str, str]]:
+    """What packs are called. What is in them is in English: it becomes a part of somebody's catalogue."""
+    for pack in all_packs().values():
+        name = f"tenants/packs/{pack.name}.yaml"
+        yield name, pack.title
+        yield name, pack.description
 
 
 def _python() -> Iterator[tuple[str, ast.AST]]:
@@ -94,6 +133,49 @@ def _messages_of(tree: ast.AST) -> Iterator[Message]:
         # What is looked up by a variable was found where it is written.
         if text is not None:
             yield Message(context, text, plural)
+
+
+def _refusals_of(name: str, tree: ast.AST) -> Iterator[Message]:
+    if name.startswith(NOT_IN_THE_PORTAL):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (argument := refusal_of(node)) is not None:
+            for text in _texts_within(argument):
+                yield Message(None, text, None)
+
+
+def refusal_of(call: ast.Call) -> ast.expr | None:
+    """The text for people, if this call is one that refuses with one."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    place = REFUSALS.get(function)
+    if place is None:
+        return None
+    if len(call.args) > place:
+        return call.args[place]
+    return next((each.value for each in call.keywords if each.arg == "says"), None)
+
+
+def filled_in_where_it_is_refused() -> Iterator[tuple[str, ast.JoinedStr]]:
+    """Texts that no file of translations can have as they stand."""
+    for name, tree in _python():
+        if not name.startswith(NOT_IN_THE_PORTAL):
+            for node in ast.walk(tree):
+                text = refusal_of(node) if isinstance(node, ast.Call) else None
+                if isinstance(text, ast.JoinedStr):
+                    yield name, text
+
+
+def _texts_within(argument: ast.expr) -> Iterator[str]:
+    """One; a publish is refused by a list of pairs of a field and a text."""
+    if isinstance(argument, ast.List):
+        for entry in argument.elts:
+            if isinstance(entry, ast.Tuple) and (text := _text_of(entry.elts[-1])):
+                yield text
+    elif isinstance(argument, ast.IfExp):
+        yield from _texts_within(argument.body)
+        yield from _texts_within(argument.orelse)
+    elif text := _text_of(argument):
+        yield text
 
 
 def _text_of(node: ast.expr) -> str | None:
