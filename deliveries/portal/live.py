@@ -7,9 +7,9 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from deliveries.models import Delivery
+from deliveries.models import Delivery, Event
 from deliveries.services import endpoints, live
-from deliveries.services.live import Look
+from deliveries.services.live import Look, Tried
 from tenants.portal.entry import PortalRequest, portal_page
 
 
@@ -37,15 +37,16 @@ def _key(request: PortalRequest, name: str) -> UUID | None:
 
 
 def _context(request: PortalRequest, found: Look) -> dict[str, Any]:
-    deliveries = [row for row in [*found.new, *found.changed] if isinstance(row, Delivery)]
+    deliveries = [row for row in map(_delivery_of, [*found.new, *found.changed]) if row is not None]
     names = endpoints.named(tenant=request.tenant, endpoint_ids=(row.endpoint_id for row in deliveries))
 
-    def shown(row: Any) -> dict[str, Any]:
-        is_delivery = isinstance(row, Delivery)
+    def shown(row: Delivery | Event | Tried) -> dict[str, Any]:
+        delivery = _delivery_of(row)
         return {
             "row": row,
-            "is_delivery": is_delivery,
-            "endpoint": names.get(row.endpoint_id) if is_delivery else None,
+            "delivery": delivery,
+            "tried": row if isinstance(row, Tried) else None,
+            "endpoint": None if delivery is None else names.get(delivery.endpoint_id),
         }
 
     return {
@@ -55,3 +56,13 @@ def _context(request: PortalRequest, found: Look) -> dict[str, Any]:
         "cursor": found.cursor.hex,
         "oldest": found.oldest.hex,
     }
+
+
+def _delivery_of(row: Delivery | Event | Tried) -> Delivery | None:
+    match row:
+        case Delivery():
+            return row
+        case Tried():
+            return row.delivery
+        case _:
+            return None

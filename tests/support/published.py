@@ -60,6 +60,6 @@ def add_attempt(delivery: Delivery, **fields: Any) -> Attempt:
         "response_headers": b"HTTP/1.1 500 Oops\r\ncontent-type: text/plain\r\n\r\n",
         "response_body": b"oops",
     } | fields
-    attempt = Attempt(id=new_id(), tenant_id=delivery.tenant_id, delivery_id=delivery.id, **values)
+    attempt = Attempt(**({"id": new_id()} | values), tenant_id=delivery.tenant_id, delivery_id=delivery.id)
     attempt.save(force_insert=True)
     return attempt
