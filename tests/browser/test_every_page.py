@@ -31,6 +31,7 @@ from tests.architecture.test_strangers import (
 )
 from tests.browser.conftest import NewWindow, Platform
 from tests.browser.steps import link_to, sign_in
+from tests.support.everything import make_everything
 from tests.support.portal import PASSWORD, make_member
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
@@ -72,6 +73,8 @@ def seen(platform: Platform, browser: Browser) -> Iterator[Seen]:
     """One of everything, with a look of its own."""
     ingest._publisher.drop()
     world = make_world()
+    make_everything(world.owner)
+    world.sample["name"] = "order.created"
     portal_looks.change_look(
         actor=COMMAND, tenant=world.owner, accent="#c2185b", is_catalogue_public=True, origins=[]
     )

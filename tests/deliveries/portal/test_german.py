@@ -5,22 +5,16 @@ English is told by its small words, which German has not. What customers wrote, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any, Final
 
 import pytest
 from django.test import Client
-from django.utils import timezone
 
-from deliveries.inbound.requests import Verdict
-from deliveries.models import Delivery, Endpoint, IncomingRequest, Job, Source
-from deliveries.pipeline.outcome import Outcome
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint
+from deliveries.models import Delivery, Endpoint, IncomingRequest, Job
 from tenants import ids
-from tenants.ids import new_id
-from tenants.models import Tenant
-from tenants.services.audit import COMMAND
+from tenants.models import EventType
+from tenants.packs import all_packs
 from tests.architecture.test_strangers import (
     ACCOUNT,
     ENTRANCES,
@@ -31,15 +25,8 @@ from tests.architecture.test_strangers import (
     make_world,
 )
 from tests.support.api import make_tenant, tenant_api
+from tests.support.everything import make_everything
 from tests.support.portal import browser
-from tests.support.published import (
-    add_attempt,
-    delivery_of,
-    end,
-    make_endpoint,
-    make_type,
-    publish,
-)
 
 ENGLISH: Final = frozenset(
     {
@@ -140,90 +127,9 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
         yield made
 
 
-def make_everything(tenant: Tenant) -> None:
-    """An attempt of every outcome, an endpoint in every state, a request of every verdict, a job of every kind."""
-    make_type(tenant)
-    make_type(tenant, "x.y")
-    endpoint = make_endpoint(tenant, description="Lager", event_types=["order.*"])
-    other = make_endpoint(tenant, "https://b.example.com", event_types=["x.y"], channels=["eu"])
-    make_endpoint(tenant, "https://c.example.com", channels=["eu", "us"])
-    off = make_endpoint(tenant, "https://d.example.com")
-    disable_endpoint(actor=COMMAND, endpoint=off)
-    for reason in ("gone", "failing", "receiver"):
-        row = make_endpoint(tenant, f"https://{reason}.example.com")
-        Endpoint.objects.for_tenant(tenant).filter(id=row.id).update(
-            status="disabled", disabled_reason=reason
-        )
-    delete_endpoint(actor=COMMAND, endpoint=make_endpoint(tenant, "https://e.example.com"))
-    for number, outcome in enumerate(Outcome):
-        delivery = mine(tenant, endpoint)
-        status = 500 if outcome in {Outcome.HTTP_ERROR, Outcome.CREDENTIALS_FAILED} else None
-        status = 200 if outcome is Outcome.SUCCEEDED else status
-        attempt = {"outcome": outcome, "status_code": status, "trigger": Delivery.Trigger.values[number % 4]}
-        add_attempt(delivery, **attempt, detail="The connection was reset." if status is None else "")
-        ended = "succeeded" if outcome is Outcome.SUCCEEDED else "failed"
-        end(delivery, ended, attempt_count=1, last_outcome=outcome, last_status_code=status)
-    for reason in Delivery.CancelReason.values:
-        end(mine(tenant, endpoint), "cancelled", cancel_reason=reason)
-    make_jobs(tenant, other)
-    make_requests(tenant, Source.objects.for_tenant(tenant).get())
-
-
-def mine(tenant: Tenant, endpoint: Endpoint) -> Delivery:
-    event = publish(tenant, only_endpoint=endpoint.id.bytes)
-    return delivery_of(event)
-
-
-def make_jobs(tenant: Tenant, endpoint: Endpoint) -> None:
-    for kind in Job.Kind.values:
-        for status in Job.Status.values:
-            if (kind, status) == ("replay", "running"):
-                # One at a time of an endpoint.
-                continue
-            about: dict[str, Any] = {"endpoint": endpoint, "event_types": ["x.y"]}
-            if kind not in {"recover", "replay"}:
-                about = {"filter": {"kind": "deliveries", "status": "failed", "outcome": "timeout"}}
-            Job(
-                id=new_id(),
-                tenant=tenant,
-                kind=kind,
-                only="all",
-                status=status,
-                since=datetime(2026, 1, 1, tzinfo=UTC),
-                until=datetime(2026, 1, 2, tzinfo=UTC),
-                completed_at=None if status == "running" else timezone.now() - timedelta(hours=1),
-                **about,
-            ).save(force_insert=True)
-
-
-def make_requests(tenant: Tenant, source: Source) -> None:
-    """As `services/receiving.py` keeps them."""
-    details = [
-        "The signature is wrong.",
-        "The body is no valid JSON: Expecting value in line 1, column 1.",
-        "The event type that came of the mapping cannot be one: Must not be empty.",
-        "The mapping of data failed: the data has no key 'x'.",
-        "",
-    ]
-    for number, verdict in enumerate(Verdict):
-        IncomingRequest(
-            id=new_id(),
-            tenant=tenant,
-            source=source,
-            verdict=verdict.value,
-            detail=details[number % len(details)],
-            method="POST",
-            query=b"",
-            headers=b"",
-            body=b"{}",
-            size=2,
-            status_code=200,
-            created_at=timezone.now(),
-        ).save(force_insert=True)
-
-
 # --- pages ------------------------------------------------------------------------------------------------------------
 
+ROWS: Final = ("delivery", "event", "job", "incoming", "name", "pack")
 CANNOT_BE_READ: Final = ("/export", "/file", ".csv", "/embed")
 
 
@@ -245,9 +151,11 @@ def paths_of(world: World) -> list[str]:
         for row in IncomingRequest.objects.for_tenant(tenant)
     ]
     rows["event"] = rows["delivery"]
+    rows["name"] = [{"name": row.name} for row in EventType.objects.filter(tenant=tenant)]
+    rows["pack"] = [{"pack": name} for name in all_packs()]
     found: dict[str, None] = {}
     for route in PORTAL_PAGES:
-        about = next((name for name in ("delivery", "event", "job", "incoming") if name in route.names), "")
+        about = next((name for name in ROWS if name in route.names), "")
         if route.names == ["tenant", "endpoint"]:
             about = "endpoint"
         for row in rows[about]:
