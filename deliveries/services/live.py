@@ -125,7 +125,7 @@ LIMIT %(most)s
 
 def _tried(tenant: Tenant, *, begin: UUID, until: UUID, on_page: set[UUID]) -> list[Tried]:
     """The last attempt of each delivery that the page does not show anyway. Two queries; one if there is none."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "begin": begin,
         "until": until,
         "tenant": tenant.id,
@@ -134,7 +134,7 @@ def _tried(tenant: Tenant, *, begin: UUID, until: UUID, on_page: set[UUID]) -> l
     }
     with connection.cursor() as cursor:
         cursor.execute(TRIED, parameters)
-        found = {}
+        found: dict[UUID, Any] = {}
         for row in cursor.fetchall():
             if row[1] not in on_page:
                 found.setdefault(row[1], row)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -38,8 +39,12 @@ pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 
 SERIOUS = {"serious", "critical"}
 
-EVERYTHING = {"resultTypes": ["violations"]}
-COLOURS = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
+Scheme = Literal["light", "dark"]
+SCHEMES: Final[dict[Scheme, dict[str, Any]]] = {
+    "light": {"resultTypes": ["violations"]},
+    "dark": {"resultTypes": ["violations"], "runOnly": ["color-contrast"]},
+}
+"""What axe looks for in each: all rules once, and those of colours, which alone change with it."""
 
 MAY_HAVE_NOTHING = ("/export", "/file", "/act/")
 """Without a period, a file that was written, or something to act on, a page says so."""
@@ -123,15 +128,19 @@ def look_at_any(page: Page, path: str, findings: list[str]) -> None:
 
 
 def examine(page: Page, path: str, findings: list[str]) -> None:
-    """All rules once; in the other scheme those of colours, as nothing else changes with it."""
-    for scheme, options in (("light", EVERYTHING), ("dark", COLOURS)):
-        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        for violation in Axe().run(page, options=options).response["violations"]:
-            if violation["impact"] in SERIOUS:
-                nodes = [node["html"][:200] for node in violation["nodes"][:3]]
-                findings.append(f"{path} {scheme}: {violation['id']} {nodes}")
+    for scheme in SCHEMES:
+        findings += faults(page, path, scheme)
         if SHOTS:
             take_pictures(page, path, scheme)
+
+
+def faults(page: Page, path: str, scheme: Scheme) -> list[str]:
+    page.emulate_media(color_scheme=scheme)
+    return [
+        f"{path} {scheme}: {violation['id']} {[node['html'][:200] for node in violation['nodes'][:3]]}"
+        for violation in Axe().run(page, options=SCHEMES[scheme]).response["violations"]
+        if violation["impact"] in SERIOUS
+    ]
 
 
 def take_pictures(page: Page, path: str, scheme: str) -> None:
