@@ -102,11 +102,11 @@ def make_world(
                 for number in numbers
             ]
             paths = [f"/{name}/{number}" for number in numbers]
-            _write(tenant, rows, types, paths, world, filter=FILTER if is_checked else None)
+            write_endpoints(tenant, rows, types, paths, world, filter=FILTER if is_checked else None)
     return world
 
 
-def _write(
+def write_endpoints(
     tenant: Tenant,
     endpoints: list[Endpoint],
     types: list[str],

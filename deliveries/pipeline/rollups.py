@@ -57,6 +57,9 @@ CELLS: Final = 200
 ROWS: Final = 50_000
 """as many deliveries as they have together."""
 
+LATER: Final = timedelta(days=8)
+"""After a delivery that ended long before there were roll-ups, its attempts' durations are looked for so long."""
+
 ROUNDING: Final = timedelta(milliseconds=2)
 """A key holds its row's creation to the millisecond, give or take one."""
 
@@ -161,50 +164,52 @@ BY_STATUS: Final = ", ".join(
 
 SUMS: Final = ", ".join(f"sum({name})::bigint AS {name}" for name in COUNTS)
 
-# In hours, attempts of what ended are looked for until a day after: it saves looking into every later week.
+ZEROS: Final = ", ".join(f"0::bigint AS {name}" for name in COUNTS)
+
+BUCKETS: Final = (
+    "COALESCE(array_agg(bucket ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{}') AS latency_buckets,"
+    " COALESCE(array_agg(number ORDER BY bucket) FILTER (WHERE bucket IS NOT NULL), '{}') AS latency_counts"
+)
+
+NO_BUCKET: Final = "NULL::smallint AS bucket, NULL::bigint AS number"
+
+# Counts and buckets come under each other and are put together by grouping: the planner takes what it reads here for a
+# single row, and would join them by looking through all of the one for each of the other.
 ROLL_UP = f"""
 WITH read AS MATERIALIZED (
-    SELECT d.id, d.tenant_id, d.endpoint_id AS series_id, d.status, d.attempt_count, d.completed_at,
+    SELECT d.id, d.tenant_id, d.endpoint_id AS series_id, d.status, d.attempt_count,
            date_bin(make_interval(mins => %(minutes)s), d.created_at, TIMESTAMPTZ 'epoch') AS begins_at
     FROM deliveries_delivery d
     WHERE d.id >= %(low)s AND d.id <= %(high)s AND d.created_at >= %(since)s AND d.created_at < %(until)s
-), counted AS (
-    SELECT tenant_id, series_id, begins_at, {BY_STATUS}, sum(attempt_count) AS attempts FROM read GROUP BY 1, 2, 3
-), lasted AS (
-    SELECT series_id, begins_at, array_agg(bucket ORDER BY bucket) AS buckets, array_agg(number ORDER BY bucket) AS numbers
-    FROM (
-        SELECT read.series_id, read.begins_at, {BUCKET} AS bucket, count(*) AS number
-        FROM read JOIN deliveries_attempt a ON a.delivery_id = read.id AND a.id >= %(low_attempt)s AND a.id <= %(last)s
-        GROUP BY 1, 2, 3
-    ) each GROUP BY 1, 2
 )
 INSERT INTO deliveries_rollup AS r ({COLUMNS}, counted_at, is_open)
-SELECT tenant_id, series_id, begins_at, %(minutes)s, {", ".join(COUNTS)},
-       COALESCE(buckets, '{{}}'), COALESCE(numbers, '{{}}'), %(now)s, pending > 0
-FROM counted LEFT JOIN lasted USING (series_id, begins_at)
+SELECT tenant_id, series_id, begins_at, %(minutes)s, {SUMS}, {BUCKETS}, %(now)s, sum(pending) > 0
+FROM (
+    SELECT tenant_id, series_id, begins_at, {BY_STATUS}, sum(attempt_count) AS attempts, {NO_BUCKET}
+    FROM read GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT read.tenant_id, read.series_id, read.begins_at, {ZEROS}, {BUCKET}, count(*)
+    FROM read JOIN deliveries_attempt a ON a.delivery_id = read.id AND a.id >= %(low_attempt)s AND a.id <= %(last)s
+    GROUP BY 1, 2, 3, 9
+) each GROUP BY 1, 2, 3
 ON CONFLICT (series_id, begins_at, minutes) DO UPDATE SET {OVERWRITE}
 """  # noqa: S608 - names of ours
 
 # A tenant's own, of those of its endpoints. `wanted`: which.
 SUM_UP = f"""
-, part AS (
+, part AS MATERIALIZED (
     SELECT r.* FROM wanted JOIN deliveries_rollup r
       ON r.tenant_id = wanted.tenant_id AND r.begins_at = wanted.begins_at AND r.minutes = wanted.minutes
      AND r.series_id <> r.tenant_id
-), summed AS (
-    SELECT tenant_id, begins_at, minutes, {SUMS}, bool_or(is_open) AS is_open FROM part GROUP BY 1, 2, 3
-), lasted AS (
-    SELECT tenant_id, begins_at, minutes, array_agg(bucket ORDER BY bucket) AS buckets,
-           array_agg(number ORDER BY bucket) AS numbers
-    FROM (
-        SELECT tenant_id, begins_at, minutes, bucket, sum(number)::bigint AS number
-        FROM part CROSS JOIN unnest(latency_buckets, latency_counts) AS h(bucket, number) GROUP BY 1, 2, 3, 4
-    ) each GROUP BY 1, 2, 3
 )
 INSERT INTO deliveries_rollup AS r ({COLUMNS}, counted_at, is_open)
-SELECT tenant_id, tenant_id, begins_at, minutes, {", ".join(COUNTS)},
-       COALESCE(buckets, '{{}}'), COALESCE(numbers, '{{}}'), %(now)s, is_open
-FROM summed LEFT JOIN lasted USING (tenant_id, begins_at, minutes)
+SELECT tenant_id, tenant_id, begins_at, minutes, {SUMS}, {BUCKETS}, %(now)s, bool_or(is_open)
+FROM (
+    SELECT tenant_id, begins_at, minutes, {", ".join(COUNTS)}, {NO_BUCKET}, is_open FROM part
+    UNION ALL
+    SELECT tenant_id, begins_at, minutes, {ZEROS}, h.bucket, sum(h.number)::bigint, false
+    FROM part CROSS JOIN unnest(latency_buckets, latency_counts) AS h(bucket, number) GROUP BY 1, 2, 3, 9
+) each GROUP BY 1, 3, 4
 ON CONFLICT (series_id, begins_at, minutes) DO UPDATE SET {OVERWRITE}
 """  # noqa: S608
 
@@ -259,7 +264,8 @@ def _count(cursor: Any, since: datetime, until: datetime, minutes: int, now: dat
         "low": floor_of(since - ROUNDING),
         "high": floor_of(until + ROUNDING),
         "low_attempt": floor_of(since - LATE),
-        "last": floor_of(now + HOUR),
+        # In hours, which are of long ago, not all later weeks are looked into.
+        "last": floor_of(now + HOUR if minutes == 1 else until + LATER),
         "now": now,
     }
     cursor.execute(ROLL_UP, window)
@@ -361,13 +367,13 @@ WITH cell AS MATERIALIZED (
     SELECT cell.series_id, cell.begins_at, {", ".join(f"g.{name}" for name in COUNTS)}, g.latency_buckets, g.latency_counts
     FROM cell JOIN deliveries_rollupgone g ON g.series_id = cell.series_id
       AND g.begins_at >= cell.begins_at AND g.begins_at < cell.begins_at + make_interval(mins => cell.minutes)
-), counted AS (
+), counted AS MATERIALIZED (
     SELECT series_id, begins_at, {SUMS} FROM (
         SELECT series_id, begins_at, {", ".join(f"(status = '{name}')::int AS {name}" for name in COUNTS[:-1])}, attempts
         FROM read
         UNION ALL SELECT series_id, begins_at, {", ".join(COUNTS)} FROM gone
     ) each GROUP BY 1, 2
-), lasted AS (
+), lasted AS MATERIALIZED (
     SELECT series_id, begins_at, array_agg(bucket ORDER BY bucket) AS buckets, array_agg(number ORDER BY bucket) AS numbers
     FROM (
         SELECT series_id, begins_at, bucket, sum(number)::bigint AS number FROM (
@@ -454,9 +460,9 @@ WITH dead AS MATERIALIZED (
       AND d.status <> 'pending' AND d.manual_requested_at IS NULL
       AND r.begins_at > %(since)s::timestamptz - interval '1 hour' AND r.begins_at <= %(until)s
     FOR UPDATE OF d
-), counted AS (
+), counted AS MATERIALIZED (
     SELECT tenant_id, series_id, begins_at, minutes, {BY_STATUS}, sum(attempts) AS attempts FROM dead GROUP BY 1, 2, 3, 4
-), lasted AS (
+), lasted AS MATERIALIZED (
     SELECT series_id, begins_at, array_agg(bucket ORDER BY bucket) AS buckets, array_agg(number ORDER BY bucket) AS numbers
     FROM (
         SELECT dead.series_id, dead.begins_at, {BUCKET} AS bucket, count(*) AS number
@@ -495,23 +501,18 @@ def take_out(cursor: Any, *, tenant_id: UUID, delivery_ids: Sequence[UUID]) -> N
 # --- fold -------------------------------------------------------------------------------------------------------------
 
 FOLD = f"""
-WITH part AS (
+WITH part AS MATERIALIZED (
     DELETE FROM deliveries_rollup
     WHERE begins_at >= %(since)s AND begins_at < %(until)s AND minutes = 1 RETURNING *
-), summed AS (
-    SELECT tenant_id, series_id, {SUMS}, bool_or(is_open) AS is_open, min(counted_at) AS counted_at
-    FROM part GROUP BY 1, 2
-), lasted AS (
-    SELECT series_id, array_agg(bucket ORDER BY bucket) AS buckets, array_agg(number ORDER BY bucket) AS numbers
-    FROM (
-        SELECT series_id, bucket, sum(number)::bigint AS number
-        FROM part CROSS JOIN unnest(latency_buckets, latency_counts) AS h(bucket, number) GROUP BY 1, 2
-    ) each GROUP BY 1
 )
 INSERT INTO deliveries_rollup ({COLUMNS}, counted_at, is_open)
-SELECT tenant_id, series_id, %(since)s, 60, {", ".join(COUNTS)}, COALESCE(buckets, '{{}}'), COALESCE(numbers, '{{}}'),
-       counted_at, is_open
-FROM summed LEFT JOIN lasted USING (series_id)
+SELECT tenant_id, series_id, %(since)s, 60, {SUMS}, {BUCKETS}, min(counted_at), bool_or(is_open)
+FROM (
+    SELECT tenant_id, series_id, {", ".join(COUNTS)}, {NO_BUCKET}, counted_at, is_open FROM part
+    UNION ALL
+    SELECT tenant_id, series_id, {ZEROS}, h.bucket, sum(h.number)::bigint, NULL, false
+    FROM part CROSS JOIN unnest(latency_buckets, latency_counts) AS h(bucket, number) GROUP BY 1, 2, 8
+) each GROUP BY 1, 2
 """  # noqa: S608
 
 
