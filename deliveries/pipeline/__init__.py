@@ -3,7 +3,8 @@
 - `ingest` takes a publish: reads the body (`json_bytes`), checks it, and commits the event with its deliveries.
 - `fan_out` decides, inside that transaction, which endpoints are owed the event.
 - `wake`, after the commit, tells the lanes of those endpoints that work waits, and nudges a dispatcher if some were idle.
-- `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below.
+- `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below. `needs` says which lanes to
+  load, give back or look at next; `results` what an answer means for its delivery.
 - `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue.
 - `body` makes the bytes in the format that the endpoint wants (`body_xml` and `body_form`, which read the payload with
   `json_as_written`, for those that are not JSON).

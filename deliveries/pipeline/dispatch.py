@@ -22,8 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import Enum, StrEnum
-from itertools import islice
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -33,27 +32,24 @@ from deliveries.pipeline import batch as batches
 from deliveries.pipeline import counters, lanes
 from deliveries.pipeline.announce import Kind, Transition, keep_transitions
 from deliveries.pipeline.book import (
-    BEGINNING,
-    MAX_LOAD,
     NO_ID,
     SLOW_SECONDS,
-    TURN_SECONDS,
     Book,
     HeldLane,
     Payload,
-    PayloadRoom,
 )
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
-from deliveries.pipeline.endpoints import BatchRule, EndpointConfig
+from deliveries.pipeline.endpoints import BatchRule
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
-from deliveries.pipeline.outcome import GONE, Outcome, Wish, is_final, retry_after_seconds, wish_of
+from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, wanted
+from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
 from deliveries.pipeline.record import Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
-from deliveries.pipeline.retry import next_wait
+from deliveries.pipeline.results import PLATFORM_FAULT_WAIT, is_by_hand, result_of, wait_of
 from deliveries.pipeline.rounds import Round, RoundWorker
 from deliveries.pipeline.tally import tally
 from deliveries.pipeline.tokens import TokenClient, TokenFailure, Tokens, TokenTag
@@ -98,29 +94,11 @@ MOST_UNRECORDED = 3_072
 
 MOST_UNRECORDED_BYTES = 16 * 1024 * 1024
 
-LANES_A_ROUND = 512
-"""Lanes taken at a time, at most."""
-
-FEWEST_LANES_A_ROUND = 16
-
-ROUND_SECONDS = 0.015
-"""How long a round should take. Whoever comes meanwhile waits for its end: of lanes, only so many are taken and given
-back at a time that it keeps to that."""
-
-LOOK_AGAIN_SECONDS = 0.02
-"""Between looks for new work on a lane that has sent all it had and waits behind a busy tenant's results."""
-
 CHECK_SECONDS = 2.0
 """Between looks at what people changed about the lanes that are held. Five are promised."""
 
 PATROL_SECONDS = 0.1
 """Between looks at all lanes in memory, and for new work on those that wait for slow answers."""
-
-CURSOR_SECONDS = 1.0
-"""How long loads of a lane go on behind the last one, before they begin again at its oldest delivery."""
-
-PLATFORM_FAULT_WAIT = 5.0
-"""Seconds until an attempt that failed by our own fault is made again. It is not a step of the schedule."""
 
 STOP_LOOK_SECONDS = 0.05
 
@@ -150,18 +128,6 @@ class Ending(StrEnum):
     DRAINED = "drained"
     LEASE_LOST = "lease lost"
     DATABASE_LOST = "database lost"
-
-
-class Need(Enum):
-    NOTHING = 0
-    LOAD = 1
-    RELEASE = 2
-    CLEAR = 3
-    """It waits for slow answers: empty its `ready_at`, so that wakes can be seen, and look once more."""
-    WAKE = 4
-    """It was cleared: see whether it was woken since."""
-    LATER = 5
-    """Nothing yet: think of it again at the next round."""
 
 
 class Dispatcher:
@@ -512,14 +478,13 @@ class Dispatcher:
         self.book.done_with(flight.payload)
         for _, other in flight.others:
             self.book.done_with(other)
-        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
         wish = wish_of(answer.response_headers)
         wait = None
         if not is_good and wish is None:
             wait = (
                 PLATFORM_FAULT_WAIT
                 if answer.is_platform_fault
-                else self._wait(lane.config, owed, answer, outcome)
+                else wait_of(lane.config, owed, answer, outcome, jitter=self.random.random())
             )
         if wish is not None:
             answer.detail = answer.detail or WISHES[wish]
@@ -536,90 +501,22 @@ class Dispatcher:
             self.oldest_result = time.monotonic()
         if wait is not None and flight.lane.config.batch is not None:
             wait += batches.SPREAD_SECONDS * self.random.random()
-        self._note(flight, owed, flight.payload, answer, outcome, wait)
-        for owed, payload in flight.others:
-            self._note(flight, owed, payload, answer, outcome, wait)
+        kept = [result_of(flight, owed, flight.payload, answer, outcome, wait)]
+        if flight.others:
+            kept += [
+                result_of(flight, other, carried, answer, outcome, wait) for other, carried in flight.others
+            ]
+        self.results += kept
+        self.result_lanes += [lane] * len(kept)
+        self.result_bytes += len(kept) * (len(answer.response_body) + len(answer.response_headers))
+        lane.unrecorded += len(kept)
+        self.unrecorded += len(kept)
         if lane.lines:
             # Recorded in this order, so the next needs not wait for it.
-            if is_good or (wait is None and not is_manual):
-                self.book.head_ended(lane, flight.owed.id)
+            if is_good or (wait is None and not is_by_hand(owed)):
+                self.book.head_ended(lane, owed.id)
             else:
-                self.book.drop_line(lane, flight.owed.id)
-
-    def _note(
-        self,
-        flight: Flight,
-        owed: Owed,
-        payload: Payload,
-        answer: Answer,
-        outcome: Outcome,
-        wait: float | None,
-    ) -> None:
-        """Queue what came of one delivery for recording. `wait`: until it is tried again, if it was not by hand."""
-        lane = flight.lane
-        is_good = outcome is Outcome.SUCCEEDED
-        is_manual = owed.manual_requested_at is not None and not owed.is_automatic_due
-        is_step = not is_manual and not answer.is_platform_fault
-        self.results.append(
-            Result(
-                attempt_id=ids.new_id().bytes,
-                tenant_id=lane.config.tenant_id,
-                delivery_id=owed.id,
-                number=owed.attempt_count + 1,
-                trigger="manual" if is_manual else owed.trigger,
-                started_at=answer.started_at,
-                duration_ms=answer.duration_ms,
-                dns_ms=answer.dns_ms,
-                connect_ms=answer.connect_ms,
-                tls_ms=answer.tls_ms,
-                first_byte_ms=answer.first_byte_ms,
-                outcome=(
-                    Outcome.INTERNAL_ERROR
-                    if answer.is_platform_fault and outcome is not Outcome.PROXY_FAILED
-                    else outcome
-                ).value,
-                detail=answer.detail,
-                status_code=answer.status_code,
-                remote_ip=answer.remote_ip,
-                request_headers="\n".join(flight.headers + lane.config.masked_lines).encode(),
-                response_headers=answer.response_headers,
-                response_body=answer.response_body,
-                is_truncated=answer.is_truncated,
-                read_count=owed.attempt_count,
-                is_success=is_good,
-                wait_seconds=wait if is_step or answer.is_platform_fault else None,
-                is_automatic=is_step,
-                is_ended=wait is None if is_step else (is_good and owed.is_automatic_due is not None),
-                first_due=owed.due if owed.attempt_count == 0 and not is_manual else None,
-                is_exhausted=is_step
-                and not is_good
-                and wait is None
-                and not payload.type.startswith(OPERATIONAL_PREFIXES),
-                line=None
-                if owed.ordering_key is None or wait is not None
-                else (lane.endpoint_id, owed.ordering_key),
-                manual_seen=None
-                if owed.manual_requested_at is None or (answer.is_platform_fault and not is_manual)
-                else owed.manual_requested_at.timestamp(),
-                group=flight.owed.id if flight.others else None,
-            )
-        )
-        self.result_lanes.append(lane)
-        self.result_bytes += len(answer.response_body) + len(answer.response_headers)
-        lane.unrecorded += 1
-        self.unrecorded += 1
-
-    def _wait(self, config: EndpointConfig, owed: Owed, answer: Answer, outcome: Outcome) -> float | None:
-        """Seconds until the next automatic attempt; None: this was the last."""
-        if is_final(outcome, answer.status_code, is_literal_address=config.is_literal_address):
-            return None
-        retry_after = None
-        if answer.status_code is not None:
-            retry_after = retry_after_seconds(answer.status_code, answer.response_headers, datetime.now(UTC))
-        wait = next_wait(
-            config.retry_schedule, owed.schedule_step, jitter=self.random.random(), retry_after=retry_after
-        )
-        return None if wait is None else wait.total_seconds()
+                self.book.drop_line(lane, owed.id)
 
     # --- health -------------------------------------------------------------------------------------------------------
 
@@ -748,7 +645,9 @@ class Dispatcher:
         waiting: list[bytes] = []
         later: list[HeldLane] = []
         for lane in list(book.lanes.values() if is_patrol else self.attention):
-            match self._need_of(lane, now):
+            match need_of(
+                lane, now=now, book=book, others_wait=self.others_wait, is_ending=self.ending is not None
+            ):
                 case Need.RELEASE:
                     releasing.append(lane)
                 case Need.LOAD:
@@ -776,7 +675,7 @@ class Dispatcher:
         if not has_work and not self.hungry:
             return
         room = book.room_for_payloads()
-        fetch = self._missing(room)
+        fetch = missing(self.hungry, book=book, room=room)
         if not has_work and not fetch:
             return
         keeping = [lane for lane in (book.lanes.values() if is_checking else releasing) if lane.is_health_new]
@@ -784,7 +683,7 @@ class Dispatcher:
             healths=[lane.health_to_keep() for lane in keeping],
             release=[lane.release(now) for lane in releasing],
             clear=[lane.release(now) for lane in clearing],
-            wanted=self._wanted([*loading, *clearing], now),
+            wanted=wanted([*loading, *clearing], book=book, now=now),
             held=[
                 key
                 for lane in (*loading, *clearing)
@@ -822,80 +721,11 @@ class Dispatcher:
             lambda connection, _: self.round_worker.work(connection, plan), self._round_done
         )
 
-    def _need_of(self, lane: HeldLane, now: float) -> "Need":
-        """What the lanes thread should do about a lane, if anything."""
-        if lane.is_loading or lane.endpoint_id not in self.book.lanes:
-            return Need.NOTHING
-        is_turn_over = self.others_wait and now - lane.taken_at > TURN_SECONDS
-        if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
-            return Need.RELEASE
-        if lane.is_dropped or self.ending is not None:
-            return Need.NOTHING
-        if not lane.is_dry:
-            # A lane whose turn is over is given back, unless slow answers keep it here anyway.
-            wants = len(lane.queue) < lane.ahead and (not is_turn_over or lane.slow > 0)
-            return Need.LOAD if wants and (self.book.free_loads() > 0 or not lane.queue) else Need.NOTHING
-        if lane.is_gathering:
-            if lane.cleared_at is not None:
-                return Need.WAKE
-            lane.cleared_at = now
-            return Need.CLEAR
-        if lane.in_air and not lane.queue and lane.cleared_at is not None:
-            return Need.WAKE
-        if lane.in_air and not lane.queue and lane.slow:
-            lane.cleared_at = now
-            return Need.CLEAR
-        if self.others_wait and not lane.queue and lane.share.lanes * 8 < len(self.book.lanes):
-            # A small tenant's lane, kept here by results that wait behind a busy one's: what was published to it
-            # meanwhile shall not wait for them as well.
-            if now - lane.looked_at < LOOK_AGAIN_SECONDS:
-                return Need.LATER
-            lane.looked_at, lane.cursor_since = now, 0.0
-            return Need.LOAD
-        return Need.NOTHING
-
-    def _wanted(self, loading: list[HeldLane], now: float) -> list[lanes.Wanted]:
-        """How many to load of each lane: the fewer, the more lanes there are, and the more its tenant has already."""
-        free = self.book.free_loads()
-        wanted = []
-        for lane in loading:
-            if lane.cleared_at == now or now - lane.cursor_since > CURSOR_SECONDS:
-                # From the beginning: what committed late stands before the cursor.
-                lane.after_due, lane.after_id, lane.cursor_since = BEGINNING, NO_ID, now
-            own = min(free, lane.share.weight * free - lane.share.loaded)
-            share = max(1, own // max(1, len(loading)))
-            wanted.append(lanes.Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
-        return wanted
-
-    def _missing(self, room: PayloadRoom) -> dict[bytes, bool]:
-        """The payloads that the next deliveries of hungry lanes need, a few of each lane, as there is room."""
-        missing: dict[bytes, bool] = {}
-        payloads = self.book.payloads
-        for lane in self.hungry:
-            tenant_id = lane.share.tenant_id
-            if room.is_full(tenant_id):
-                continue
-            for owed in islice(lane.queue, max(1, lane.ahead)):
-                if owed.payload_key in payloads or owed.payload_key in missing:
-                    continue
-                if not room.take(tenant_id=tenant_id, endpoint_id=lane.endpoint_id, size=owed.size):
-                    break
-                missing[owed.payload_key] = owed.has_body
-        return missing
-
-    def _adapt(self, plan: Round, seconds: float) -> None:
-        """As many lanes a round as it can do in its time."""
-        if seconds > 1.3 * ROUND_SECONDS:
-            touched = max(len(plan.release), len(plan.taken), len(plan.wanted))
-            self.lanes_a_round = max(FEWEST_LANES_A_ROUND, min(self.lanes_a_round, int(touched * 0.8)))
-        elif seconds < 0.8 * ROUND_SECONDS and max(len(plan.release), len(plan.taken)) >= self.lanes_a_round:
-            self.lanes_a_round = min(LANES_A_ROUND, int(self.lanes_a_round * 1.25))
-
     def _round_done(self, plan: Round) -> None:
         """Back in the loop: put what the round brought into the book."""
         now = time.monotonic()
         book = self.book
-        self._adapt(plan, now - plan.began)
+        self.lanes_a_round = lanes_a_round(self.lanes_a_round, plan, seconds=now - plan.began)
         counters.observe("round_seconds", [now - plan.began])
         self.after_tenant = plan.after_tenant
         if plan.take:

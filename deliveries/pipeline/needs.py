@@ -1,0 +1,110 @@
+"""What the lanes thread should do next about the lanes in memory. Called by `dispatch` for each round; no database in here."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from itertools import islice
+
+from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, TURN_SECONDS, Book, HeldLane, PayloadRoom
+from deliveries.pipeline.lanes import Wanted
+from deliveries.pipeline.rounds import Round
+
+LANES_A_ROUND = 512
+"""Lanes taken at a time, at most."""
+
+FEWEST_LANES_A_ROUND = 16
+
+ROUND_SECONDS = 0.015
+"""How long a round should take. Whoever comes meanwhile waits for its end: of lanes, only so many are taken and given
+back at a time that it keeps to that."""
+
+LOOK_AGAIN_SECONDS = 0.02
+"""Between looks for new work on a lane that has sent all it had and waits behind a busy tenant's results."""
+
+CURSOR_SECONDS = 1.0
+"""How long loads of a lane go on behind the last one, before they begin again at its oldest delivery."""
+
+
+class Need(Enum):
+    NOTHING = 0
+    LOAD = 1
+    RELEASE = 2
+    CLEAR = 3
+    """It waits for slow answers: empty its `ready_at`, so that wakes can be seen, and look once more."""
+    WAKE = 4
+    """It was cleared: see whether it was woken since."""
+    LATER = 5
+    """Nothing yet: think of it again at the next round."""
+
+
+def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_ending: bool) -> Need:
+    """`others_wait`: the last take brought all it asked for, so lanes give way after their turn."""
+    if lane.is_loading or lane.endpoint_id not in book.lanes:
+        return Need.NOTHING
+    is_turn_over = others_wait and now - lane.taken_at > TURN_SECONDS
+    if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
+        return Need.RELEASE
+    if lane.is_dropped or is_ending:
+        return Need.NOTHING
+    if not lane.is_dry:
+        # A lane whose turn is over is given back, unless slow answers keep it here anyway.
+        wants = len(lane.queue) < lane.ahead and (not is_turn_over or lane.slow > 0)
+        return Need.LOAD if wants and (book.free_loads() > 0 or not lane.queue) else Need.NOTHING
+    if lane.is_gathering:
+        if lane.cleared_at is not None:
+            return Need.WAKE
+        lane.cleared_at = now
+        return Need.CLEAR
+    if lane.in_air and not lane.queue and lane.cleared_at is not None:
+        return Need.WAKE
+    if lane.in_air and not lane.queue and lane.slow:
+        lane.cleared_at = now
+        return Need.CLEAR
+    if others_wait and not lane.queue and lane.share.lanes * 8 < len(book.lanes):
+        # A small tenant's lane, kept here by results that wait behind a busy one's: what was published to it
+        # meanwhile shall not wait for them as well.
+        if now - lane.looked_at < LOOK_AGAIN_SECONDS:
+            return Need.LATER
+        lane.looked_at, lane.cursor_since = now, 0.0
+        return Need.LOAD
+    return Need.NOTHING
+
+
+def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wanted]:
+    """How many to load of each lane: the fewer, the more lanes there are, and the more its tenant has already."""
+    free = book.free_loads()
+    loads = []
+    for lane in loading:
+        if lane.cleared_at == now or now - lane.cursor_since > CURSOR_SECONDS:
+            # From the beginning: what committed late stands before the cursor.
+            lane.after_due, lane.after_id, lane.cursor_since = BEGINNING, NO_ID, now
+        own = min(free, lane.share.weight * free - lane.share.loaded)
+        share = max(1, own // max(1, len(loading)))
+        loads.append(Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
+    return loads
+
+
+def missing(hungry: Iterable[HeldLane], *, book: Book, room: PayloadRoom) -> dict[bytes, bool]:
+    """The payloads that the next deliveries of hungry lanes need, a few of each lane, as there is room."""
+    fetch: dict[bytes, bool] = {}
+    payloads = book.payloads
+    for lane in hungry:
+        tenant_id = lane.share.tenant_id
+        if room.is_full(tenant_id):
+            continue
+        for owed in islice(lane.queue, max(1, lane.ahead)):
+            if owed.payload_key in payloads or owed.payload_key in fetch:
+                continue
+            if not room.take(tenant_id=tenant_id, endpoint_id=lane.endpoint_id, size=owed.size):
+                break
+            fetch[owed.payload_key] = owed.has_body
+    return fetch
+
+
+def lanes_a_round(before: int, plan: Round, *, seconds: float) -> int:
+    """As many as a round can do in its time. `seconds`: what this one took."""
+    if seconds > 1.3 * ROUND_SECONDS:
+        touched = max(len(plan.release), len(plan.taken), len(plan.wanted))
+        return max(FEWEST_LANES_A_ROUND, min(before, int(touched * 0.8)))
+    if seconds < 0.8 * ROUND_SECONDS and max(len(plan.release), len(plan.taken)) >= before:
+        return min(LANES_A_ROUND, int(before * 1.25))
+    return before
