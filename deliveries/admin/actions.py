@@ -69,7 +69,7 @@ RETENTION: Final = {
 
 
 class Limits(Arguments):
-    """One field for each limit there is, and for what is kept how long. Empty: the default."""
+    """One field for each limit there is, for its weight and for what is kept how long. Empty: the default."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -80,6 +80,13 @@ class Limits(Arguments):
                 required=False,
                 help_text=_("Default: %s") % shown,
             )
+        self.fields["weight"] = forms.IntegerField(
+            label=_("Weight"),
+            required=False,
+            min_value=1,
+            max_value=tenants.MAX_WEIGHT,
+            help_text=_("Its share while tenants compete: with 3, up to three times another's. Default: 1"),
+        )
         for name, label in RETENTION.items():
             self.fields[name] = forms.IntegerField(label=label, required=False, min_value=1, max_value=365)
 
@@ -95,8 +102,8 @@ class Limits(Arguments):
 
     def how(self) -> dict[str, Any]:
         """None of a limit removes it, of a time gives its default back."""
-        kept = {name: self.cleaned_data[name] for name in RETENTION}
-        return {"limits": {name: self.cleaned_data[name] for name in DEFAULT_LIMITS}, **kept}
+        others = {name: self.cleaned_data[name] for name in (*RETENTION, "weight")}
+        return {"limits": {name: self.cleaned_data[name] for name in DEFAULT_LIMITS}, **others}
 
 
 def _whole(value: float | None) -> float | int | None:
@@ -202,7 +209,7 @@ def _initial(action: str, chosen: Chosen) -> dict[str, Any]:
     if action == "limits" and len(chosen.selection.get("ids", [])) == 1:
         tenant = Tenant.objects.filter(id=chosen.selection["ids"][0]).first()
         if tenant is not None:
-            return {**tenant.limits, **{name: getattr(tenant, name) for name in RETENTION}}
+            return {**tenant.limits, **{name: getattr(tenant, name) for name in (*RETENTION, "weight")}}
     return {}
 
 

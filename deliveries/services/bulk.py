@@ -228,7 +228,7 @@ ACTIONS: Final[dict[str, Action]] = {
         resume,
     ),
     "limits": Action(
-        _("Change limits and retention"),
+        _("Change limits, weight and retention"),
         _("From the next request on. An empty field means the default."),
         Target.TENANT,
         limits,

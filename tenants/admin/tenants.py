@@ -72,6 +72,7 @@ class TenantAdmin(OperatorAdmin):
                 (_("Id"), code(ids.to_text(ids.TENANT, row.id))),
                 (_("Status"), status_of(row)),
                 (_("Limits"), ", ".join(limits)),
+                (_("Weight"), str(row.weight)),
                 (_("Kept for"), _kept(row)),
                 (_("Schemas"), row.get_schema_validation_display()),
                 (_("Settings version"), str(row.settings_version)),

@@ -102,8 +102,8 @@ class TenantPut(Input):
         help_text="A new endpoint, or a new URL of one, has to echo a challenge first.",
     )
     weight = Field(
-        lambda value: validation.whole_number(value, low=1, high=100),
-        fields.whole_number(1, 100, default=1),
+        lambda value: validation.whole_number(value, low=1, high=tenants.MAX_WEIGHT),
+        fields.whole_number(1, tenants.MAX_WEIGHT, default=1),
         help_text="Its share while tenants compete for the dispatchers: with 3, up to three times another's.",
     )
     limits = Field(

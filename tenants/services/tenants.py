@@ -32,6 +32,9 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 """What null resets to. The name's is the slug."""
 
+MAX_WEIGHT: Final = 100
+"""Of one tenant against others. The table holds it, too."""
+
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 """The highest `payload_bytes` that can be agreed: what one request may carry."""
 

@@ -212,6 +212,25 @@ def test_limits_change_and_go_back_to_the_default() -> None:
     assert "30 days, payloads 3" in text_of(page)
 
 
+def test_a_weight_is_set_within_its_bounds_and_written_down() -> None:
+    tenant, _ = world()
+    client = operator()
+
+    for wrong in ("0", "101", "1.5"):
+        assert act(client, "limits", ids=str(tenant.pk), weight=wrong).status_code == 422
+    tenant.refresh_from_db()
+    assert tenant.weight == 1
+    act(client, "limits", ids=str(tenant.pk), weight="3")
+
+    tenant.refresh_from_db()
+    assert tenant.weight == 3
+    entry = AuditEntry.objects.filter(tenant=tenant, action="tenant.changed").latest("id")
+    assert (entry.actor_kind, entry.before, entry.after) == ("operator", {"weight": 1}, {"weight": 3})
+    assert "Weight 3" in text_of(client.get(reverse("admin:tenants_tenant_change", args=[tenant.pk])))
+    asked = client.get(reverse("admin:act", args=["limits"]), {"ids": str(tenant.pk)})
+    assert 'name="weight" value="3"' in asked.content.decode()
+
+
 def test_a_key_is_revoked() -> None:
     tenant = make_tenant()
     make_key(tenant)
