@@ -4,6 +4,7 @@ from django.urls import path
 
 from tenants.api import catalogue, event_types, packs
 from tenants.api.api_keys import ApiKeysView, ApiKeyView
+from tenants.api.looks import LookView
 from tenants.api.portal_links import PortalLinksView, PortalLinkView
 from tenants.api.tenants import TenantsView, TenantView
 from tenants.api.whoami import WhoAmIView
@@ -14,6 +15,7 @@ urlpatterns = [
     path("tenants/<str:tenant>", TenantView.as_view()),
     path("tenants/<str:tenant>/api-keys", ApiKeysView.as_view()),
     path("tenants/<str:tenant>/api-keys/<str:key>", ApiKeyView.as_view()),
+    path("tenants/<str:tenant>/look", LookView.as_view()),
     path("tenants/<str:tenant>/portal-links", PortalLinksView.as_view()),
     path("tenants/<str:tenant>/portal-links/<str:link>", PortalLinkView.as_view()),
     # The fixed names are reserved, so that no event type hides behind them.

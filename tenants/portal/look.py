@@ -94,18 +94,18 @@ def _save(request: PortalRequest, form: LookForm) -> bool:
     fields: dict[str, Any] = dict(form.cleaned_data)
     logo: UploadedFile[Any] | None = fields.pop("logo")
     if logo is not None:
-        try:
-            portal_looks.set_logo(actor=request.actor, tenant=request.tenant, upload=logo.read())
-        except NotALogo:
-            form.add_error("logo", _("This is no PNG or JPEG that can be read."))
-            return False
-    portal_looks.change_look(actor=request.actor, tenant=request.tenant, **fields)
+        fields["logo"] = logo.read()
+    try:
+        portal_looks.change_look(actor=request.actor, tenant=request.tenant, **fields)
+    except NotALogo:
+        form.add_error("logo", _("This is no PNG or JPEG that can be read."))
+        return False
     return True
 
 
 @changes(needs=Role.ADMIN)
 def remove_logo(request: PortalRequest) -> HttpResponse:
-    portal_looks.remove_logo(actor=request.actor, tenant=request.tenant)
+    portal_looks.change_look(actor=request.actor, tenant=request.tenant, logo=None)
     messages.success(request, _("The logo is removed."))
     return redirect("portal-look", tenant=request.tenant.slug)
 

@@ -1,4 +1,4 @@
-"""How a tenant's portal looks, and on which pages of its own it may be shown in a frame. Called by the portal.
+"""How a tenant's portal looks, and on which pages of its own it may be shown in a frame. Called by the portal and the API.
 
 A logo is uploaded, never fetched, and never served as it came: it is decoded, made small and drawn anew as a PNG.
 """
@@ -45,6 +45,12 @@ def look_of(tenant: Tenant) -> PortalLook:
     return look
 
 
+def stored_look(tenant: Tenant) -> PortalLook:
+    """As it is now, whatever came with the tenant."""
+    look: PortalLook | None = PortalLook.objects.for_tenant(tenant).defer("logo").first()
+    return look or PortalLook(tenant=tenant, origins=[])
+
+
 def public_catalogue(slug: str) -> PortalLook:
     """With its tenant, of one that wants everybody to read its catalogue. Raises access.NotFound."""
     look: PortalLook | None = (
@@ -70,33 +76,24 @@ def find_logo(logo_hash: str) -> bytes | None:
     return None if row is None else bytes(row)
 
 
-def change_look(*, actor: Actor, tenant: Tenant, **fields: Any) -> None:
-    """`accent`, `origins`, `is_catalogue_public`: what is given."""
+def change_look(*, actor: Actor, tenant: Tenant, **fields: Any) -> PortalLook:
+    """`accent`, `origins`, `is_catalogue_public`, `logo` (a file as it was uploaded; None: none): what is given.
+
+    Raises NotALogo.
+    """
+    if "logo" in fields:
+        upload: bytes | None = fields.pop("logo")
+        drawn = None if upload is None else draw(upload)
+        fields["logo"] = drawn
+        fields["logo_hash"] = "" if drawn is None else hashlib.sha256(drawn).hexdigest()[:16]
     with transaction.atomic():
         look = _locked(tenant)
         before = _facts(look)
         for name, value in fields.items():
-            assert name in {"accent", "origins", "is_catalogue_public"}, name
+            assert name in _COLUMNS, name
             setattr(look, name, value)
         _save(look, actor, before)
-
-
-def set_logo(*, actor: Actor, tenant: Tenant, upload: bytes) -> None:
-    """Raises NotALogo."""
-    drawn = draw(upload)
-    with transaction.atomic():
-        look = _locked(tenant)
-        before = _facts(look)
-        look.logo, look.logo_hash = drawn, hashlib.sha256(drawn).hexdigest()[:16]
-        _save(look, actor, before)
-
-
-def remove_logo(*, actor: Actor, tenant: Tenant) -> None:
-    with transaction.atomic():
-        look = _locked(tenant)
-        before = _facts(look)
-        look.logo, look.logo_hash = None, ""
-        _save(look, actor, before)
+    return look
 
 
 def draw(upload: bytes) -> bytes:
@@ -144,6 +141,8 @@ def leads_back(look: PortalLook, url: str) -> bool:
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
+_COLUMNS: Final = ("accent", "logo", "logo_hash", "origins", "is_catalogue_public")
+
 
 def _locked(tenant: Tenant) -> PortalLook:
     rows = PortalLook.objects.for_tenant(tenant)
@@ -157,7 +156,7 @@ def _save(look: PortalLook, actor: Actor, before: dict[str, Any]) -> None:
     if not new:
         return
     look.updated_at = Now()
-    look.save(update_fields=["accent", "logo", "logo_hash", "origins", "is_catalogue_public", "updated_at"])
+    look.save(update_fields=[*_COLUMNS, "updated_at"])
     audit.record(
         actor=actor,
         tenant=look.tenant_id,

@@ -23,6 +23,7 @@ BEYOND_A_SCHEMA = {
     "invalid_key",
     "incomplete",  # what another field of a source makes necessary
     "invalid_cursor",  # a place in a line
+    "not_a_logo",  # what is in a picture
     "invalid_network",  # what addresses are
     "invalid_secret",  # what a scheme can use
     "address_blocked",  # what hosts are

@@ -86,7 +86,7 @@ def test_the_page_takes_it_pages_show_it_and_it_goes_again() -> None:
 
     assert Client().get(logo).status_code == 404
     assert ".png" not in client.get(f"/portal/{tenant.slug}/endpoints").content.decode()
-    assert AuditEntry.objects.filter(tenant=tenant, action="portal_look.changed").count() == 3
+    assert AuditEntry.objects.filter(tenant=tenant, action="portal_look.changed").count() == 2
 
 
 @pytest.mark.parametrize(
