@@ -13,4 +13,6 @@ def start(request: PortalRequest) -> HttpResponse:
         return redirect("portal-members", tenant=request.tenant.slug)
     if request.by_link is None:
         return redirect("portal-notifications", tenant=request.tenant.slug)
-    return errors.forbidden(request, needs=Role.ADMIN)
+    if request.may_change:
+        return redirect("portal-channel", tenant=request.tenant.slug)
+    return errors.forbidden(request, needs=Role.DEVELOPER)

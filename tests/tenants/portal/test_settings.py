@@ -53,6 +53,7 @@ def test_everybody_finds_what_is_theirs() -> None:
         "settings/keys/new",
         "settings/audit",
         "settings/notifications",
+        "settings/channel",
         "settings/look",
         "catalogue",
         "catalogue/types/order.created",
