@@ -6,12 +6,14 @@ The values go to the services with their secrets in them; `services/credentials.
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -30,7 +32,7 @@ SECRET_OF: Final[Mapping[str, str]] = {"basic": "password", "bearer": "token", "
 """Which field of each type is secret."""
 
 CLIENT_AUTHENTICATIONS: Final = ("basic", "body")
-_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "basic": ("type", "username", "password"),
     "bearer": ("type", "token"),
     "oauth2": ("type", "token_url", "client_id", "client_secret", "scope", "client_authentication"),
@@ -61,7 +63,7 @@ def auth(value: object, url: Callable[[object], str]) -> dict[str, Any]:
     rules = _rules(url)
     cleaned: dict[str, Any] = {"type": kind}
     for field in value:
-        if field not in _FIELDS[kind]:
+        if field not in FIELDS[kind]:
             wrong.add(shown(field), "unknown_field", said("There is no such field with %(kind)s.", kind=kind))
     for field in _REQUIRED[kind]:
         if value.get(field) is None:
@@ -172,3 +174,30 @@ def belong_together(certificate: str, private_key: str) -> bool:
 def expires_at(certificate: str) -> datetime:
     """Of the first certificate."""
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people tell a certificate by."""
+
+    subject: str
+    """Empty: it has none that can be read."""
+    fingerprint: str
+    """SHA-256, in hexadecimal with colons."""
+    expires_at: datetime
+
+
+def about(pem: str) -> list[About]:
+    """Of each certificate, in their order. `pem` as `certificates` gives it."""
+    return [
+        About(_subject(each), each.fingerprint(SHA256()).hex(":").upper(), each.not_valid_after_utc)
+        for each in x509.load_pem_x509_certificates(pem.encode())
+    ]
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.subject.rfc4514_string()
+    except ValueError:
+        # Names are parsed when they are asked for.
+        return ""

@@ -10,8 +10,12 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from deliveries import credentials as credential_rules
 from deliveries import validation
 from deliveries.models import Endpoint
+from deliveries.portal.credential_forms import AuthForm, ClientCertificateForm
+from deliveries.portal.endpoint_parts import BatchForm, Part, area
+from deliveries.portal.signature_forms import TemplateForm
 from deliveries.services import endpoints
 from deliveries.validation import MASK, Invalid
 from tenants.models import EventType, Tenant
@@ -192,22 +196,35 @@ class EndpointForm(forms.Form):
         max_length=255,
         help_text=gettext_lazy("By which your systems know this endpoint. Optional."),
     )
+    ca_certificates = area(
+        gettext_lazy("Authorities"),
+        gettext_lazy(
+            "Certificates in PEM, of the authorities that the receiver's own certificate may come from. Empty: the public ones."
+        ),
+        rows=4,
+    )
 
     MAIN: Final = ("url", "description")
-    FURTHER: Final = (
+    CALL: Final = (
         "headers",
         "channels",
         "method",
         "format",
-        "signature_scheme",
         "success_statuses",
         "timeout_seconds",
-        "rate_limit",
-        "max_in_flight",
-        "ordering",
-        "retry_schedule",
         "uid",
     )
+    PACE: Final = ("rate_limit", "max_in_flight", "ordering", "retry_schedule")
+
+    NOT_POLLED: Final = (
+        "url",
+        "method",
+        "success_statuses",
+        "timeout_seconds",
+        *PACE,
+        "ca_certificates",
+    )
+    """What means nothing for an endpoint that is polled: nobody calls it."""
 
     def __init__(
         self,
@@ -215,10 +232,24 @@ class EndpointForm(forms.Form):
         *,
         groups: Sequence[Group],
         endpoint: Endpoint | None = None,
+        is_polled: bool = False,
     ) -> None:
+        """`is_polled`: of a new one. An endpoint stays of the kind that it is."""
         self.groups = groups
         self.endpoint = endpoint
+        self.is_polled = is_polled if endpoint is None else endpoint.kind == Endpoint.Kind.POLL
         super().__init__(data, initial=self._initial())
+        self.parts: dict[str, Part] = {}
+        if self.is_polled:
+            for name in self.NOT_POLLED:
+                del self.fields[name]
+        else:
+            self.auth = AuthForm(data, endpoint=endpoint)
+            self.client_certificate = ClientCertificateForm(data, endpoint=endpoint)
+            self.signature_template = TemplateForm(data, endpoint=endpoint)
+            self.batch = BatchForm(data, endpoint=endpoint)
+            all_parts = (self.auth, self.client_certificate, self.signature_template, self.batch)
+            self.parts = {part.FIELD: part for part in all_parts}
 
     def _initial(self) -> dict[str, Any]:
         row = self.endpoint or Endpoint()
@@ -240,6 +271,7 @@ class EndpointForm(forms.Form):
             "success_statuses": ", ".join(row.success_statuses),
             "retry_schedule": retries,
             "uid": row.uid or "",
+            "ca_certificates": row.ca_certificates or "",
         } | {
             name: getattr(row, name)
             for name in (
@@ -262,17 +294,45 @@ class EndpointForm(forms.Form):
     def ticked(self) -> set[str]:
         return set(self["event_types"].value() or [])
 
+    def _there(self, names: Sequence[str]) -> list[forms.BoundField]:
+        return [self[name] for name in names if name in self.fields]
+
     @property
     def main_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.MAIN]
+        return self._there(self.MAIN)
 
     @property
-    def further_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.FURTHER]
+    def call_fields(self) -> list[forms.BoundField]:
+        return self._there(self.CALL)
 
     @property
-    def has_further_errors(self) -> bool:
-        return any(name in self.errors for name in self.FURTHER)
+    def pace_fields(self) -> list[forms.BoundField]:
+        return self._there(self.PACE)
+
+    def is_wrong(self, fields: Sequence[str], *parts: str) -> bool:
+        return any(name in self.errors for name in fields) or any(
+            self.parts[name].errors for name in parts if name in self.parts
+        )
+
+    @property
+    def open_sections(self) -> dict[str, bool]:
+        """Those with something wrong in them, and those in which something is set that few endpoints have."""
+        row = self.endpoint or Endpoint()
+        return {
+            "call": self.is_wrong(self.CALL),
+            "pace": self.is_wrong(self.PACE, "batch") or row.batch is not None,
+            "signature": self.is_wrong(["signature_scheme"], "signature_template")
+            or row.signature_template is not None,
+            "credentials": self.is_wrong(["ca_certificates"], "auth", "client_certificate")
+            or any((row.auth, row.client_certificate, row.ca_certificates)),
+        }
+
+    @property
+    def wrong_parts(self) -> list[str]:
+        return [name for name, part in self.parts.items() if part.errors]
+
+    def is_valid(self) -> bool:
+        return super().is_valid() and not self.wrong_parts
 
     def clean(self) -> dict[str, Any]:
         """Everything as the services take it."""
@@ -290,12 +350,33 @@ class EndpointForm(forms.Form):
             self.add_refusal(invalid, at="event_types")
         if isinstance(given.get("headers"), dict):
             given["headers"] = header_changes(given["headers"], self.endpoint)
+        if self.is_polled and self.endpoint is None:
+            given |= {"kind": Endpoint.Kind.POLL.value, "url": None}
+        for name, part in self.parts.items():
+            if part.is_valid() and part.is_given:
+                given[name] = part.wanted
         return given
+
+    def changes(self, row: Endpoint) -> dict[str, Any]:
+        """What the form changes. What it leaves is not sent, so that it does not undo somebody else's change."""
+        return {name: value for name, value in self.cleaned_data.items() if self._is_other(row, name, value)}
+
+    def _is_other(self, row: Endpoint, name: str, value: Any) -> bool:
+        if name in self.parts:
+            return self.parts[name].is_other(row)
+        if name == "headers":
+            return bool(value)
+        if name == "event_types":
+            return set(value) != set(endpoints.patterns_of(row))
+        return bool(getattr(row, name) != value)
 
     def add_refusal(self, invalid: InvalidContent, *, at: str = "") -> None:
         """What rules or services refuse, beside the field."""
         for error in invalid.errors:
             name = at or error.field.partition(".")[0]
+            if name in self.parts:
+                self.parts[name].add_refusal(error.field.partition(".")[2], error.message)
+                continue
             message = in_words(error.message)
             rest = error.field if at else error.field.partition(".")[2]
             if name == "headers" and rest:
@@ -314,4 +395,5 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "max_in_flight": validation.max_in_flight,
     "retry_schedule": waits,
     "uid": lambda text: validation.uid(text) if text else None,
+    "ca_certificates": lambda text: credential_rules.certificates(text) if text.strip() else None,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -11,12 +12,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from deliveries.credentials import about
 from deliveries.models import Endpoint
 from deliveries.pipeline.retry import DEFAULT_SCHEDULE
 from deliveries.portal.attention import concern_of
 from deliveries.portal.charts import Dot, retry_line
 from deliveries.portal.endpoint_forms import EndpointForm, groups_of
 from deliveries.portal.endpoint_forms import waits as waits_of
+from deliveries.portal.signature_forms import LABELS, TemplateForm
 from deliveries.services import deliveries, endpoints
 from deliveries.services.condition import conditions_of
 from deliveries.services.endpoints import EndpointLimitReached, UidTaken
@@ -24,7 +27,7 @@ from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
 from tenants import ids
 from tenants.portal.entry import PortalRequest, Role, portal_page
-from tenants.portal.lists import page_of
+from tenants.portal.lists import page_of, posted
 from tenants.portal.words import refusals
 from tenants.validation import InvalidContent
 
@@ -47,7 +50,9 @@ def listing(request: PortalRequest) -> HttpResponse:
 
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
 def create(request: PortalRequest) -> HttpResponse:
-    form = EndpointForm(request.POST if request.method == "POST" else None, groups=groups_of(request.tenant))
+    form = EndpointForm(
+        posted(request), groups=groups_of(request.tenant), is_polled=request.GET.get("kind") == "poll"
+    )
     if request.method == "POST" and form.is_valid():
         fields: dict[str, Any] = form.cleaned_data
         try:
@@ -72,11 +77,9 @@ def create(request: PortalRequest) -> HttpResponse:
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
 def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
     row = found(request, endpoint)
-    form = EndpointForm(
-        request.POST if request.method == "POST" else None, groups=groups_of(request.tenant), endpoint=row
-    )
+    form = EndpointForm(posted(request), groups=groups_of(request.tenant), endpoint=row)
     if request.method == "POST" and form.is_valid():
-        changed = {name: value for name, value in form.cleaned_data.items() if is_other(row, name, value)}
+        changed = form.changes(row)
         try:
             proof = endpoints.prove_change(endpoint=row, **changed)
             endpoints.update_endpoint(actor=request.actor, endpoint=row, proof=proof, **changed)
@@ -104,6 +107,14 @@ MOST_TYPED: Final = 1_000
 
 
 @portal_page()
+def signature(request: PortalRequest) -> HttpResponse:
+    """The header that the typed template would make; a part of the form's page. Its secret is not sent here."""
+    form = TemplateForm(request.GET, endpoint=None)
+    form.is_valid()
+    return render(request, "portal/endpoints/_signature_preview.html", {"form": form})
+
+
+@portal_page()
 def detail(request: PortalRequest, endpoint: str) -> HttpResponse:
     row = found(request, endpoint)
     now = timezone.now()
@@ -117,8 +128,18 @@ def detail(request: PortalRequest, endpoint: str) -> HttpResponse:
         "concern": None if condition is None else concern_of(row, condition, now=now),
         "is_missing_something": row.missed_since is not None and row.status == Endpoint.Status.ENABLED,
         "attempts": attempts_of(row.retry_schedule),
+        "certificates": about(row.client_certificate) if row.client_certificate else [],
+        "authorities": about(row.ca_certificates) if row.ca_certificates else [],
+        "template_name": LABELS.get((row.signature_template or {}).get("preset", "")),
+        "poll_url": poll_url(request, row) if row.kind == Endpoint.Kind.POLL else "",
     }
     return render(request, "portal/endpoints/detail.html", context)
+
+
+def poll_url(request: PortalRequest, row: Endpoint) -> str:
+    base = settings.WEBHOOKS_PUBLIC_URL or f"{request.scheme}://{request.get_host()}"
+    endpoint_id = ids.to_text(ids.ENDPOINT, row.id)
+    return f"{base}/api/v1/tenants/{request.tenant.slug}/endpoints/{endpoint_id}/poll"
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -141,15 +162,6 @@ def to_endpoint(request: PortalRequest, row: Endpoint) -> HttpResponse:
 
 def attempts_of(schedule: Sequence[int] | None) -> list[Dot]:
     return retry_line(DEFAULT_SCHEDULE if schedule is None else schedule)
-
-
-def is_other(row: Endpoint, name: str, value: Any) -> bool:
-    """Whether the form changes it. What it leaves is not sent, so that it does not undo somebody else's change."""
-    if name == "headers":
-        return bool(value)
-    if name == "event_types":
-        return set(value) != set(endpoints.patterns_of(row))
-    return bool(getattr(row, name) != value)
 
 
 def show_refusal(form: EndpointForm, error: Exception) -> None:
