@@ -6,12 +6,12 @@ machines add to the same rows, so whoever is scraped knows the sum. A process th
 with it: these are figures to watch, not records.
 """
 
-import atexit
 import logging
 import os
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping
+from multiprocessing.util import Finalize
 from uuid import UUID
 
 import psycopg
@@ -215,4 +215,5 @@ def write() -> None:
     _counters.write()
 
 
-atexit.register(write)
+# Not atexit: workers of the web server end without it.
+Finalize(None, write, exitpriority=0)

@@ -6,13 +6,13 @@ and is the parent of each attempt, whose own span goes out with the request.
 Spans are handed to OpenTelemetry's own queue and sent by its thread. What it cannot send is dropped, never waited for.
 """
 
-import atexit
 import logging
 import os
 import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from uuid import UUID
 
 from opentelemetry.context import Context
@@ -56,7 +56,8 @@ class Tracer:
             resource=Resource.create(named), id_generator=self._ids, shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        atexit.register(self.flush)
+        # Not atexit: workers of the web server end without it.
+        Finalize(None, self.flush, exitpriority=0)
         self._tracer = self._provider.get_tracer("webhooks")
 
     def publish(
