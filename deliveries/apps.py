@@ -32,6 +32,7 @@ SCHEDULE = {
     "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),
     "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
     "forget incoming requests": ("deliveries.forget_incoming", 3600, 3600),
+    "forget jobs and settings of long ago": ("deliveries.forget_old", 86_400, 86_400),
     "expire files of exports": ("deliveries.expire_exports", 3600, 3600),
 }
 

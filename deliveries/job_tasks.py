@@ -1,10 +1,11 @@
 """The Celery tasks of jobs: a slice of work at a time, so that the sweeps in the same queue do not wait."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
 
-from deliveries.services import bulk, erasing, exports, jobs, overview
+from deliveries.services import bulk, erasing, exports, forgetting, jobs, overview
 from deliveries.services.jobs import Progress
 
 BEHIND_SECONDS = 0.5
@@ -56,3 +57,9 @@ def erase_echoes() -> None:
 def expire_exports() -> None:
     """Each hour: files whose time is over."""
     exports.expire()
+
+
+@shared_task(name="deliveries.forget_old", ignore_result=True)
+def forget_old() -> None:
+    """Each day: jobs, operators' actions and versions of settings of long ago."""
+    forgetting.forget_old(now=datetime.now(UTC))

@@ -7,6 +7,7 @@ SCHEDULE = {
     # name: (task, seconds between runs)
     "erase deleted tenants": ("tenants.erase_deleted", 86_400),
     "forget old rate counters": ("tenants.forget_counters", 3_600),
+    "forget links and sessions that are over": ("tenants.forget_old", 86_400),
     "send invitations": ("tenants.send_invitations", 60),
 }
 

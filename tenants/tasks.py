@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 
 from tenants import access
-from tenants.services import accounts, erasure, invitations
+from tenants.services import accounts, erasure, forgetting, invitations
 
 
 @shared_task(name="tenants.erase_deleted", ignore_result=True)
@@ -19,6 +19,12 @@ def erase_deleted() -> None:
 def forget_counters() -> None:
     """Each hour: counters of rate limits whose minute is long over."""
     access.forget_counters()
+
+
+@shared_task(name="tenants.forget_old", ignore_result=True)
+def forget_old() -> None:
+    """Each day: links, invitations and sessions that ended long ago."""
+    forgetting.forget_old(now=datetime.now(UTC))
 
 
 @shared_task(name="tenants.send_invitations", ignore_result=True)

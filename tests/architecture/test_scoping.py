@@ -60,6 +60,8 @@ UNSCOPED = {
     ("deliveries/services/jobs.py", "_job"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_lock"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_running"): "the task knows the job alone",
+    ("deliveries/services/forgetting.py", "forget_old"): "a task for all tenants",
+    ("tenants/services/forgetting.py", "forget_old"): "a task for all tenants",
     ("deliveries/services/erasing.py", "erase_echoes"): "a sweep over all tenants",
     ("deliveries/services/announcements.py", "_waiting"): "a sweep over all tenants",
     ("deliveries/services/announcements.py", "forget_old"): "a sweep over all tenants",
