@@ -77,8 +77,17 @@ def quiet_lanes(database: None) -> None:
 
 
 @pytest.fixture
-def nothing_rolled_up(database: None) -> None:
-    """For tests that make history of before: roll-ups, which an earlier test's platform may have made, know none of it."""
+def nothing_rolled_up(database: None) -> Iterator[None]:
+    """For tests that make history of before: roll-ups, which an earlier test's platform may have made, know none of it.
+
+    And for those that make roll-ups of times to come, which later tests must not find.
+    """
+    _forget_rollups()
+    yield
+    _forget_rollups()
+
+
+def _forget_rollups() -> None:
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE deliveries_rollup, deliveries_rollupgone")
         cursor.execute(

@@ -303,14 +303,12 @@ def _roll_up(plan: Plan, report: Progress) -> None:
         cursor.execute(
             "UPDATE deliveries_rollupstate SET minutes_to = NULL, hours_to = NULL, attempts_to = NULL"
         )
-    until = plan.now - timedelta(minutes=1)
-    now = datetime.now(UTC)
-    while (
-        reached := RollupState.objects.values_list("minutes_to", flat=True).get() or plan.begins_at
-    ) < until:
+    # What is made from now on is no part of it.
+    now = plan.now + rollups.LATE
+    reached = plan.begins_at
+    while reached < plan.now - rollups.MINUTE:
         rollups.roll_up(now=now, seconds=2)
-        # Nothing here is later than the plan's now, so nobody has to wait until it is settled.
-        now = max(now + timedelta(seconds=30), datetime.now(UTC))
+        reached = RollupState.objects.values_list("minutes_to", flat=True).get() or plan.begins_at
         report("roll-ups", (reached - plan.begins_at) // HOUR, plan.days * 24)
     with django_connection.cursor() as cursor:
         cursor.execute(COUNT_DELIVERIES, {"slugs": f"{PREFIX}%"})

@@ -7,7 +7,7 @@ look for, is counted along its own index as far as that is bounded, too. So is a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,7 +20,7 @@ from django.db import connection
 from deliveries.pipeline.rollups import BUCKET
 from deliveries.services import figures
 from deliveries.services.deliveries import CLOCKS_APART
-from deliveries.services.figures import Figures, Series
+from deliveries.services.figures import Series
 from deliveries.services.history import EPOCH, first_key, last_key
 from deliveries.services.stats import PERCENTILES
 from tenants.ids import floor_of
@@ -126,7 +126,9 @@ def tenant_activity(*, tenant: Tenant, window: Window, now: datetime) -> Activit
     layout = LAYOUTS[window]
     starts = _starts(layout, now)
     buckets = [(start, Counts()) for start in starts]
-    span, rolled = figures.read(Series.of_tenant(tenant), since=starts[0], until=now, by=layout.bucket)
+    series = Series.of_tenant(tenant)
+    span, rolled = figures.read(series, since=starts[0], until=now, by=layout.bucket)
+    durations = figures.durations(series, span, by=None).get(None, Counter()) if rolled else Counter()
     # Where nothing is rolled up, from the window's beginning.
     slices = _slices(starts, layout, after=span.until if span.since < span.until else starts[0])
     bounds: dict[str, Any] = {
@@ -137,7 +139,7 @@ def tenant_activity(*, tenant: Tenant, window: Window, now: datetime) -> Activit
     with connection.cursor() as cursor:
         _read(cursor, slices, bounds)
         is_estimated = _complete(cursor, slices, bounds)
-        latency = _latency(cursor, slices, bounds, rolled.values())
+        latency = _latency(cursor, slices, bounds, durations)
         cursor.execute(PENDING, {"tenant": tenant.id, "most": MOST_PENDING})
         pending = cursor.fetchone()[0]
     totals = Counts()
@@ -237,10 +239,9 @@ def _estimate(each: _Slice, following: int) -> int:
 
 
 def _latency(
-    cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any], rolled: Iterable[Figures]
+    cursor: Any, slices: Sequence[_Slice], bounds: dict[str, Any], durations: Counter[int]
 ) -> tuple[float, ...] | None:
     """Of a part of the deliveries that are not rolled up, as many of each slice, and of all that are."""
-    durations = sum((each.durations for each in rolled), Counter())
     filled = [each for each in slices if each.number]
     if not filled:
         return figures.percentiles(durations, PERCENTILES)

@@ -7,7 +7,7 @@ counted as it is now, as long as that is not much; else it is a few minutes old.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -54,8 +54,6 @@ class Figures:
     cancelled: int = 0
     pending: int = 0
     attempts: int = 0
-    durations: Counter[int] = field(default_factory=Counter)
-    """Attempts by bucket of their duration."""
 
     def add(self, counts: Sequence[int]) -> None:
         self.succeeded += counts[0]
@@ -99,9 +97,6 @@ def read(
                     found.setdefault(start, Figures()).add(counts)
             for begins_at, counts in as_now.items():
                 found.setdefault(_floor(begins_at, by), Figures()).add(counts)
-            cursor.execute(DURATIONS, window)
-            for start, bucket, number in cursor.fetchall():
-                found.setdefault(start, Figures()).durations[bucket] += number
         return span, found
 
 
@@ -177,8 +172,19 @@ CROSS JOIN LATERAL (
 ) g
 """
 
+
+def durations(series: Series, span: Span, *, by: timedelta | None) -> dict[datetime | None, Counter[int]]:
+    """Attempts by the bucket of their duration, in the same way; or all of them together, under None."""
+    found: dict[datetime | None, Counter[int]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(DURATIONS, series.parameters | {"since": span.since, "until": span.until, "by": by})
+        for start, bucket, number in cursor.fetchall():
+            found.setdefault(start, Counter())[bucket] += number
+    return found
+
+
 DURATIONS = """
-SELECT date_bin(%(by)s, r.begins_at, TIMESTAMPTZ 'epoch'), h.bucket, sum(h.number)::bigint
+SELECT date_bin(%(by)s::interval, r.begins_at, TIMESTAMPTZ 'epoch'), h.bucket, sum(h.number)::bigint
 FROM deliveries_rollup r CROSS JOIN unnest(r.latency_buckets, r.latency_counts) AS h(bucket, number)
 WHERE r.series_id = %(series)s AND r.tenant_id = %(tenant)s AND r.begins_at >= %(since)s AND r.begins_at < %(until)s
 GROUP BY 1, 2

@@ -96,10 +96,11 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
                         setattr(one, status, getattr(one, status) + number)
                     one.attempts += attempts
         if totals.attempts:
-            if len(live) == 1 and not any(each.attempts for each in rolled.values()):
+            durations = figures.durations(series, span, by=WIDTHS[bucket]) if rolled else {}
+            if len(live) == 1 and not durations:
                 _measure(cursor, live[0], deliveries, counts, totals)
             else:
-                _add_buckets(cursor, live, deliveries, rolled, counts, totals)
+                _add_buckets(cursor, live, deliveries, durations, counts, totals)
         cursor.execute(PENDING, series.parameters)
         pending, oldest_pending_at = cursor.fetchone() or (0, None)
     return Stats(list(counts.items()), totals, pending, oldest_pending_at)
@@ -135,19 +136,19 @@ def _add_buckets(
     cursor: Any,
     live: list[dict[str, Any]],
     deliveries: int,
-    rolled: dict[datetime, Figures],
+    durations: dict[datetime | None, Counter[int]],
     counts: dict[datetime, Counts],
     totals: Counts,
 ) -> None:
     """Roll-ups count attempts by buckets of their duration; so are those of history then."""
     one_in = max(1, -(-deliveries // SAMPLE))
-    durations = {start: each.durations for start, each in rolled.items()}
     for window in live:
         cursor.execute(DURATIONS, window | {"one_in": one_in})
         for start, bucket, number in cursor.fetchall():
             durations.setdefault(start, Counter())[bucket] += number * one_in
     for start, found in durations.items():
-        counts[start].latency_ms = figures.percentiles(found, PERCENTILES) or NO_LATENCY
+        if start is not None:
+            counts[start].latency_ms = figures.percentiles(found, PERCENTILES) or NO_LATENCY
     totals.latency_ms = figures.percentiles(sum(durations.values(), Counter()), PERCENTILES) or NO_LATENCY
 
 

@@ -13,6 +13,7 @@ from deliveries.models import Attempt, Delivery, Event, Rollup
 from deliveries.pipeline.partitions import Week, weeks_of
 from tenants.ids import time_of
 from tenants.models import Tenant
+from tests.support.seeded import forget, weeks
 
 pytestmark = pytest.mark.usefixtures("nothing_rolled_up")
 
@@ -31,18 +32,9 @@ def seed(**options: Any) -> str:
     return said.getvalue()
 
 
-def forget() -> None:
-    tenants = list(Tenant.objects.filter(slug__startswith="seeded-").values_list("id", flat=True))
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {TABLES}, deliveries_rollup")
-        for table in ("subscription", "endpointsecret", "endpointversion", "lane", "endpoint", "usage"):
-            cursor.execute(f"DELETE FROM deliveries_{table} WHERE tenant_id = ANY(%s)", [tenants])
-        cursor.execute("DELETE FROM tenants_apikey WHERE tenant_id = ANY(%s)", [tenants])
-        cursor.execute("DELETE FROM tenants_tenant WHERE id = ANY(%s)", [tenants])
-
-
 def test_as_many_as_asked_for_and_again_nothing(alone: None) -> None:
     options = {"deliveries": 1_500, "tenants": 3, "endpoints": 12, "days": 9, "yes": True}
+    before = weeks()
     try:
         assert seed(**options).startswith("1,500 deliveries in")
 
@@ -66,7 +58,7 @@ def test_as_many_as_asked_for_and_again_nothing(alone: None) -> None:
         assert seed(**options).startswith("Nothing to do")
         assert rows.count() == 1_500
     finally:
-        forget()
+        forget(before)
 
 
 def tenants() -> list[Any]:
