@@ -19,7 +19,7 @@ from deliveries.admin.history import DeliveryFilter
 from deliveries.models import BulkAction, Endpoint
 from deliveries.services import bulk, hosts
 from deliveries.services.bulk import ACTIONS, Action, NothingChosen, Target
-from deliveries.validation import mask_url
+from deliveries.services.endpoints import address_of
 from tenants.admin.base import Action as Button
 from tenants.admin.base import actor_of, may_operate
 from tenants.admin.show import act_url, list_url, number, page_url
@@ -159,7 +159,7 @@ def name_of(target: Target, row: Any) -> str:
     if isinstance(row, Tenant):
         return f"{row.slug} ({row.name})"
     if isinstance(row, Endpoint):
-        return f"{mask_url(row.url)} ({row.tenant.slug})"
+        return f"{address_of(row)} ({row.tenant.slug})"
     return bulk.shown_id(target, row.pk)
 
 

@@ -10,9 +10,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deliveries import validation
 from deliveries.models import Endpoint, Lane, Subscription
 from deliveries.services import hosts, snapshots
+from deliveries.services.endpoints import address_of
 from deliveries.services.jobs import jobs_of
 from tenants import ids
 from tenants.admin.base import Action, Column, IdField, Link, OfTenant, OperatorAdmin, Sheet, Table
@@ -45,7 +45,7 @@ class EndpointFilter(OfTenant):
 def endpoint_link(endpoint: Endpoint | None) -> object:
     if endpoint is None:
         return NOTHING
-    return link(page_url("deliveries_endpoint", endpoint.id), validation.mask_url(endpoint.url)[:120])
+    return link(page_url("deliveries_endpoint", endpoint.id), address_of(endpoint)[:120])
 
 
 def status_of(endpoint: Endpoint) -> object:
@@ -109,9 +109,10 @@ class EndpointAdmin(OperatorAdmin):
         endpoint_id = ids.to_text(ids.ENDPOINT, row.id)
         host = hosts.host_of(row.url)
         lane = lane_of(row)
-        url = link(list_url("deliveries_endpoint", host=host), host)
+        # One that is polled has none.
+        url = link(_host_url(host), host) if host else NOTHING
         return Sheet(
-            title=validation.mask_url(row.url),
+            title=address_of(row),
             notes=_notes(row, lane),
             facts=[
                 (_("Tenant"), tenant_link(row.tenant)),
@@ -145,7 +146,7 @@ class EndpointAdmin(OperatorAdmin):
                     list_url("deliveries_delivery", tenant=slug, endpoint=endpoint_id, status="pending"),
                 ),
                 Link(_("Deliveries"), list_url("deliveries_delivery", tenant=slug, endpoint=endpoint_id)),
-                Link(_("Everybody's endpoints on this host"), _host_url(host)),
+                *([Link(_("Everybody's endpoints on this host"), _host_url(host))] if host else []),
                 Link(_("Audit log"), list_url("tenants_auditentry", tenant=slug)),
             ],
             actions=_actions(row),

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from deliveries import validation
 from deliveries.combinations import check_together
@@ -139,6 +140,14 @@ def named(*, tenant: Tenant, endpoint_ids: Iterable[UUID]) -> dict[UUID, Endpoin
     """For lists that name them, the deleted ones too. One query."""
     rows = Endpoint.objects.for_tenant(tenant).filter(id__in=set(endpoint_ids))
     return {endpoint.id: endpoint for endpoint in rows}
+
+
+def address_of(endpoint: Endpoint) -> str:
+    """What people know it by: its URL without credentials. One that is polled has none."""
+    if endpoint.url:
+        return validation.mask_url(endpoint.url)
+    name = endpoint.description or endpoint.uid or ids.to_text(ids.ENDPOINT, endpoint.id)
+    return _("polled: %(name)s") % {"name": name}
 
 
 def is_uid(text: str) -> bool:

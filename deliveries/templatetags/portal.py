@@ -15,11 +15,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deliveries import validation
-from deliveries.models import Endpoint
 from deliveries.portal.charts import Bar, Ticks, strip
 from deliveries.portal.names import ACTORS, OUTCOMES, TRIGGERS
 from deliveries.recorded import said_again
 from deliveries.services.condition import Condition
+from deliveries.services.endpoints import address_of
 from tenants import ids
 from tenants.portal.words import in_words
 
@@ -38,15 +38,7 @@ def masked(url: str) -> str:
     return validation.mask_url(url) if url else _("read by polling")
 
 
-@register.filter
-def address(endpoint: Endpoint) -> str:
-    """What people know it by: its URL without credentials. One that is polled has none."""
-    if endpoint.url:
-        return validation.mask_url(endpoint.url)
-    name = endpoint.description or endpoint.uid or ids.to_text(ids.ENDPOINT, endpoint.id)
-    return _("polled: %(name)s") % {"name": name}
-
-
+register.filter("address", address_of)
 register.filter("in_words", in_words)
 
 

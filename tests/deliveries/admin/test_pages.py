@@ -12,8 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deliveries.models import Delivery, Endpoint, Event, Lane
+from deliveries.services.endpoints import create_endpoint
 from tenants import ids
 from tenants.models import ApiKey, Member, Tenant
+from tenants.services.audit import COMMAND
 from tests.support.api import make_key, make_tenant
 from tests.support.operators import looker, operator, without_rights
 from tests.support.portal import make_member, text_of
@@ -266,6 +268,24 @@ def test_one_thing_leads_to_the_next(world: World) -> None:
     event = client.get(world.pages["deliveries_event"])
     assert "Who got it, who did not, and why" in text_of(event)
     assert world.pages["deliveries_attempt"] in delivery.content.decode()
+
+
+def test_an_endpoint_without_an_address_has_a_name() -> None:
+    """One that is polled. A link without a text would lead somewhere unseen."""
+    tenant = make_tenant()
+    row = create_endpoint(actor=COMMAND, tenant=tenant, kind="poll", url=None, description="the <b>warehouse")
+    page = reverse("admin:deliveries_endpoint_change", args=[row.pk])
+    client = operator()
+
+    shown = [
+        client.get(list_of("deliveries_endpoint") + f"?tenant={tenant.slug}"),
+        client.get(page),
+        client.get(reverse("admin:act", args=["disable"]) + f"?ids={row.pk}"),
+    ]
+
+    assert all("polled: the <b>warehouse" in text_of(each) for each in shown)
+    assert all(b"></a>" not in each.content for each in shown)
+    assert "Everybody's endpoints on this host" not in text_of(shown[1])
 
 
 def test_what_does_not_exist_is_not_found(world: World) -> None:
