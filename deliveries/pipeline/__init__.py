@@ -9,9 +9,11 @@
 - `body` makes the bytes in the format that the endpoint wants (`body_xml` and `body_form`, which read the payload with
   `json_as_written`, for those that are not JSON).
 - `signing` signs the bytes that are about to be sent; `signature_template` adds the signature of another scheme.
-- `transport` sends them: `transport_curl` or `transport_requests` behind one small interface. On the way,
-  `resolver` finds the addresses of a host, `address_guard` refuses those that are not on the public internet, and
-  `routes` remembers what the two said. `failures` are the ways in which a request can end without an answer.
+- `transport` sends them behind one small interface: `transport_curl`, the loop, with `curl_transfer`, a request on a
+  handle of libcurl; or `transport_requests`, with `requests_exchange`, a request on a thread, and `requests_connections`.
+  On the way, `resolver` finds the addresses of a host, `address_guard` refuses those that are not on the public
+  internet, and `routes` remembers what the two said; `proxy` is the operator's own, if there is one. `failures` are the
+  ways in which a request can end without an answer.
 - `outcome` judges what came back.
 - `retry` says when to try again, or that it is over; `health` when an endpoint that fails is left alone for a while.
 - `record` writes attempts and deliveries in bulk, in one transaction. `announce` writes down what their owners may want

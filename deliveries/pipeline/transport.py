@@ -36,6 +36,15 @@ MAX_HEADERS = 100
 CONNECT_SECONDS = 10.0
 """For TCP and TLS together, at most: a host that does not react in this time will not in thirty seconds either."""
 
+FIRST_ADDRESS_SECONDS = 3.0
+"""For connecting, while the name has another address to try."""
+
+AFTER_HANDSHAKE_SECONDS = 1.0
+"""A new connection that breaks so soon after the handshake was ended because of the handshake."""
+
+IDLE_SECONDS = 60
+"""A connection unused for longer is closed instead of used again; receivers give up on theirs after about a minute."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OwnTls:

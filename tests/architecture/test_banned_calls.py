@@ -21,7 +21,10 @@ NETWORK = {
 MAY_USE_THE_NETWORK = {
     # Requests to addresses that a customer chose: one transport, one guard.
     "deliveries/pipeline/transport_curl.py",
+    "deliveries/pipeline/curl_transfer.py",
     "deliveries/pipeline/transport_requests.py",
+    "deliveries/pipeline/requests_connections.py",
+    "deliveries/pipeline/requests_exchange.py",
     "deliveries/pipeline/resolver.py",
     "deliveries/pipeline/address_guard.py",  # inet_aton's spellings alone
     # Its own host's name, for people.
