@@ -28,8 +28,9 @@ from deliveries.models import Endpoint
 from deliveries.pipeline import counters, partitions, retention, rollups, sweeps
 from deliveries.pipeline.dispatch import Dispatcher, Ending
 from deliveries.services import polling, receiving, sources, traces
-from deliveries.services.endpoints import disable_by_answer, forget_deleted
+from deliveries.services.endpoint_deletion import forget_deleted
 from deliveries.services.outgoing import open_configured_transport
+from deliveries.services.stopping import disable_by_answer
 
 __all__ = [
     "correct_backlog",

@@ -13,7 +13,7 @@ from deliveries.models import Attempt, Delivery
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services import deliveries
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
-from deliveries.services.endpoints import is_uid
+from deliveries.services.endpoint_settings import is_uid
 from deliveries.texts import header_map, readable
 from tenants import ids
 from tenants.api import fields, problems, query

@@ -14,8 +14,19 @@ from deliveries import validation
 from deliveries.api import endpoint_credentials
 from deliveries.models import Endpoint
 from deliveries.pipeline import signature_template
-from deliveries.services import credentials, endpoints, health, secrets
-from deliveries.services.endpoints import EndpointLimitReached, UidTaken
+from deliveries.services import (
+    credentials,
+    endpoint_changes,
+    endpoint_deletion,
+    endpoint_settings,
+    endpoints,
+    health,
+    ownership,
+    secrets,
+    stopping,
+)
+from deliveries.services.endpoint_changes import EndpointLimitReached
+from deliveries.services.endpoints import UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
 from tenants import access, ids
@@ -146,7 +157,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 def _rule_of_url(value: object) -> str:
-    return endpoints.url(value)
+    return endpoint_settings.url(value)
 
 
 @example({"url": "https://shop.example.com/hooks", "event_types": ["order.*"], "headers": {"X-Team": None}})
@@ -195,7 +206,7 @@ class EndpointChange(Input):
         "as it is; without one it signs with the endpoint's.",
     )
     auth = Field(
-        lambda value: rules.auth(value, endpoints.url),
+        lambda value: rules.auth(value, endpoint_settings.url),
         endpoint_credentials.AUTH,
         help_text="How it signs in at the receiver. Its secret is shown as `***`, which leaves it as it is.",
     )
@@ -336,7 +347,7 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "status": endpoint.status,
         "disabled_reason": endpoint.disabled_reason,
-        "event_types": endpoints.patterns_of(endpoint),
+        "event_types": endpoint_settings.patterns_of(endpoint),
         "channels": endpoint.channels,
         "method": endpoint.method,
         "format": endpoint.format,
@@ -402,7 +413,7 @@ class EndpointsView(TenantAPIView):
     )
     def get(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Newest first."""
-        return page(self.query, endpoints.endpoints_of(self.tenant), serialize=endpoint_json)
+        return page(self.query, endpoint_changes.endpoints_of(self.tenant), serialize=endpoint_json)
 
     @extend_schema(
         operation_id="create_endpoint",
@@ -425,7 +436,7 @@ class EndpointsView(TenantAPIView):
     def prepare_post(self, request: Request) -> None:
         """The challenge, before there is any transaction."""
         with refusing():
-            self.proof = endpoints.prove_new(tenant=self.tenant, **EndpointIn.read(request))
+            self.proof = ownership.prove_new(tenant=self.tenant, **EndpointIn.read(request))
 
 
 class EndpointView(TenantAPIView):
@@ -439,7 +450,7 @@ class EndpointView(TenantAPIView):
             self.endpoint = endpoints.get_endpoint(tenant=self.tenant, reference=kwargs["endpoint"])
         except access.NotFound:
             # PUT on a uid that nobody has makes the endpoint.
-            if self.request.method != "PUT" or not endpoints.is_uid(kwargs["endpoint"]):
+            if self.request.method != "PUT" or not endpoint_settings.is_uid(kwargs["endpoint"]):
                 raise
         else:
             self.endpoint.tenant = self.tenant
@@ -468,7 +479,7 @@ class EndpointView(TenantAPIView):
         given = EndpointChange.read(request, is_partial=True)
         assert self.endpoint is not None
         with refusing():
-            proof = endpoints.prove_change(endpoint=self.endpoint, **given)
+            proof = ownership.prove_change(endpoint=self.endpoint, **given)
             changed = endpoints.update_endpoint(
                 actor=self.actor, endpoint=self.endpoint, proof=proof, **given
             )
@@ -487,7 +498,7 @@ class EndpointView(TenantAPIView):
         if endpoint.startswith(f"{ids.ENDPOINT}_"):
             assert self.endpoint is not None
             with refusing():
-                proof = endpoints.prove_change(endpoint=self.endpoint, is_merging=False, **given)
+                proof = ownership.prove_change(endpoint=self.endpoint, is_merging=False, **given)
                 changed = endpoints.update_endpoint(
                     actor=self.actor, endpoint=self.endpoint, is_merging=False, proof=proof, **given
                 )
@@ -496,9 +507,9 @@ class EndpointView(TenantAPIView):
             raise problems.invalid([("uid", "mismatch", "Must be the uid in the path, or be left out.")])
         with refusing():
             proof = (
-                endpoints.prove_new(tenant=self.tenant, **given)
+                ownership.prove_new(tenant=self.tenant, **given)
                 if self.endpoint is None
-                else endpoints.prove_change(endpoint=self.endpoint, is_merging=False, **given)
+                else ownership.prove_change(endpoint=self.endpoint, is_merging=False, **given)
             )
             row, is_new = endpoints.put_endpoint(
                 actor=self.actor,
@@ -520,7 +531,7 @@ class EndpointView(TenantAPIView):
     def delete(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
         """What is pending ends as `cancelled` (`endpoint_deleted`). Deliveries and explain still name it."""
         assert self.endpoint is not None
-        endpoints.delete_endpoint(actor=self.actor, endpoint=self.endpoint)
+        endpoint_deletion.delete_endpoint(actor=self.actor, endpoint=self.endpoint)
         return Response(status=204)
 
 
@@ -538,7 +549,7 @@ class EnableView(EndpointAPIView):
     def post(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
         """It starts afresh; `recover` and `replay` send what was missed."""
         NoBody.read(request)
-        changed = endpoints.enable_endpoint(actor=self.actor, endpoint=self.endpoint)
+        changed = stopping.enable_endpoint(actor=self.actor, endpoint=self.endpoint)
         return Response(endpoint_json(changed))
 
 
@@ -556,7 +567,7 @@ class DisableView(EndpointAPIView):
     def post(self, request: Request, tenant: str, endpoint: str) -> Response:  # noqa: ARG002 - DRF's signature
         """What is pending ends as `cancelled` (`endpoint_disabled`); events published meanwhile make no delivery."""
         NoBody.read(request)
-        changed = endpoints.disable_endpoint(actor=self.actor, endpoint=self.endpoint)
+        changed = stopping.disable_endpoint(actor=self.actor, endpoint=self.endpoint)
         return Response(endpoint_json(changed))
 
 

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries.api.endpoints import READ, URL, WRITE
-from deliveries.services import endpoints, slack
+from deliveries.services import endpoint_settings, slack
 from tenants.api import fields
 from tenants.api.fields import Field, Input, Output, Shown
 from tenants.api.schema import example
@@ -13,7 +13,7 @@ from tenants.api.views import TenantAPIView
 
 
 def _rule(value: object) -> str:
-    return endpoints.url(value)
+    return endpoint_settings.url(value)
 
 
 @example({"slack_url": "https://hooks.slack.com/services/T0/B0/x"})

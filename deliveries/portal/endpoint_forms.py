@@ -16,7 +16,7 @@ from deliveries.models import Endpoint
 from deliveries.portal.credential_forms import AuthForm, ClientCertificateForm
 from deliveries.portal.endpoint_parts import BatchForm, Part, area
 from deliveries.portal.signature_forms import TemplateForm
-from deliveries.services import endpoints
+from deliveries.services import endpoint_settings
 from deliveries.validation import MASK, Invalid
 from tenants.models import EventType, Tenant
 from tenants.portal.words import in_words
@@ -253,7 +253,7 @@ class EndpointForm(forms.Form):
 
     def _initial(self) -> dict[str, Any]:
         row = self.endpoint or Endpoint()
-        patterns = ["*"] if self.endpoint is None else endpoints.patterns_of(self.endpoint)
+        patterns = ["*"] if self.endpoint is None else endpoint_settings.patterns_of(self.endpoint)
         offered = self.offered
         lines = [f"{name}: {value}" for name, value in row.headers.items()]
         lines += [f"{name}: {MASK}" for name in row.sensitive_headers]
@@ -367,7 +367,7 @@ class EndpointForm(forms.Form):
         if name == "headers":
             return bool(value)
         if name == "event_types":
-            return set(value) != set(endpoints.patterns_of(row))
+            return set(value) != set(endpoint_settings.patterns_of(row))
         return bool(getattr(row, name) != value)
 
     def add_refusal(self, invalid: InvalidContent, *, at: str = "") -> None:
@@ -385,7 +385,7 @@ class EndpointForm(forms.Form):
 
 
 RULES: Final[dict[str, Callable[[Any], Any]]] = {
-    "url": endpoints.url,
+    "url": endpoint_settings.url,
     "description": validation.description,
     "headers": header_lines,
     "channels": lambda text: validation.endpoint_channels(words(text) or None),

@@ -20,9 +20,16 @@ from deliveries.portal.charts import Dot, retry_line
 from deliveries.portal.endpoint_forms import EndpointForm, groups_of
 from deliveries.portal.endpoint_forms import waits as waits_of
 from deliveries.portal.signature_forms import LABELS, TemplateForm
-from deliveries.services import deliveries, endpoints
+from deliveries.services import (
+    deliveries,
+    endpoint_changes,
+    endpoint_deletion,
+    endpoints,
+    ownership,
+)
 from deliveries.services.condition import conditions_of
-from deliveries.services.endpoints import EndpointLimitReached, UidTaken
+from deliveries.services.endpoint_changes import EndpointLimitReached
+from deliveries.services.endpoints import UidTaken
 from deliveries.services.secrets import SecretLimitReached
 from deliveries.services.subscriptions import SubscriptionLimitReached
 from tenants import ids
@@ -37,13 +44,13 @@ RECENT = 10
 
 @portal_page()
 def listing(request: PortalRequest) -> HttpResponse:
-    page = page_of(request, endpoints.endpoints_of(request.tenant))
+    page = page_of(request, endpoint_changes.endpoints_of(request.tenant))
     health = conditions_of(
         tenant=request.tenant, endpoint_ids=(row.id for row in page.rows), now=timezone.now()
     )
     rows = [{"endpoint": row, "health": health.get(row.id)} for row in page.rows]
     reference = request.GET.get("deleted", "")
-    deleted = endpoints.restorable(tenant=request.tenant, reference=reference) if reference else None
+    deleted = endpoint_deletion.restorable(tenant=request.tenant, reference=reference) if reference else None
     context = {"page": page, "rows": rows, "deleted": deleted}
     return render(request, "portal/endpoints/list.html", context)
 
@@ -56,7 +63,7 @@ def create(request: PortalRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         fields: dict[str, Any] = form.cleaned_data
         try:
-            proof = endpoints.prove_new(tenant=request.tenant, **fields)
+            proof = ownership.prove_new(tenant=request.tenant, **fields)
             made = endpoints.create_endpoint(
                 actor=request.actor, tenant=request.tenant, proof=proof, **fields
             )
@@ -81,7 +88,7 @@ def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         changed = form.changes(row)
         try:
-            proof = endpoints.prove_change(endpoint=row, **changed)
+            proof = ownership.prove_change(endpoint=row, **changed)
             endpoints.update_endpoint(actor=request.actor, endpoint=row, proof=proof, **changed)
         except REFUSALS as error:
             show_refusal(form, error)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from deliveries import validation
 from deliveries.models import Delivery, Endpoint
 from deliveries.portal.names import OUTCOMES
-from deliveries.services import endpoints
+from deliveries.services import endpoint_settings
 from tenants import ids
 from tenants.ids import InvalidId
 from tenants.models import Tenant
@@ -52,7 +52,7 @@ def endpoint_reference(value: object) -> str:
     text = str(value)
     if text.startswith(f"{ids.ENDPOINT}_"):
         id_of(ids.ENDPOINT)(text)
-    elif not endpoints.is_uid(text):
+    elif not endpoint_settings.is_uid(text):
         raise Invalid("invalid_id", _("Must be the id of an endpoint."))
     return text
 

@@ -8,9 +8,10 @@ from django.utils.translation import gettext as _
 
 from deliveries.portal.deliveries import not_sendable
 from deliveries.portal.endpoints import found, to_endpoint, too_many_endpoints
-from deliveries.services import endpoints, missed
+from deliveries.services import endpoint_deletion, missed, stopping
 from deliveries.services.deliveries import EndpointStopped
-from deliveries.services.endpoints import EndpointLimitReached, TooLate
+from deliveries.services.endpoint_changes import EndpointLimitReached
+from deliveries.services.endpoint_deletion import TooLate
 from deliveries.services.jobs import JobRunning
 from deliveries.services.missed import NothingMissed
 from tenants import ids
@@ -21,7 +22,7 @@ from tenants.portal.entry import PortalRequest, changes
 def enable(request: PortalRequest, endpoint: str) -> HttpResponse:
     """The page it leads to asks whether to send what was missed."""
     row = found(request, endpoint)
-    endpoints.enable_endpoint(actor=request.actor, endpoint=row)
+    stopping.enable_endpoint(actor=request.actor, endpoint=row)
     messages.success(request, _("Enabled. Events published from now on are sent to it."))
     return to_endpoint(request, row)
 
@@ -29,7 +30,7 @@ def enable(request: PortalRequest, endpoint: str) -> HttpResponse:
 @changes()
 def disable(request: PortalRequest, endpoint: str) -> HttpResponse:
     row = found(request, endpoint)
-    endpoints.disable_endpoint(actor=request.actor, endpoint=row)
+    stopping.disable_endpoint(actor=request.actor, endpoint=row)
     messages.success(request, _("Disabled. Nothing is sent to it until you enable it again."))
     return to_endpoint(request, row)
 
@@ -38,7 +39,7 @@ def disable(request: PortalRequest, endpoint: str) -> HttpResponse:
 def delete(request: PortalRequest, endpoint: str) -> HttpResponse:
     """At once, by the API's own service. The list offers to undo it while that is possible."""
     row = found(request, endpoint)
-    endpoints.delete_endpoint(actor=request.actor, endpoint=row, is_undoable=True)
+    endpoint_deletion.delete_endpoint(actor=request.actor, endpoint=row, is_undoable=True)
     path = resolve_url("portal-endpoints", tenant=request.tenant.slug)
     return redirect(f"{path}?deleted={ids.to_text(ids.ENDPOINT, row.id)}")
 
@@ -46,7 +47,9 @@ def delete(request: PortalRequest, endpoint: str) -> HttpResponse:
 @changes()
 def restore(request: PortalRequest, endpoint: str) -> HttpResponse:
     try:
-        restored = endpoints.restore_endpoint(actor=request.actor, tenant=request.tenant, reference=endpoint)
+        restored = endpoint_deletion.restore_endpoint(
+            actor=request.actor, tenant=request.tenant, reference=endpoint
+        )
     except TooLate:
         messages.error(
             request,

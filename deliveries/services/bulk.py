@@ -27,7 +27,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from deliveries.models import BulkAction, Delivery, Endpoint, Event, Job
-from deliveries.services import deliveries, endpoints, erasing, events, hosts, jobs
+from deliveries.services import deliveries, erasing, events, hosts, jobs, stopping
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
 from deliveries.services.jobs import JobEnded, JobRunning, Plan, Progress
 from tenants import access, ids
@@ -147,19 +147,19 @@ def send_reset(call: Call) -> None:
 
 
 def pause(call: Call) -> None:
-    endpoints.pause_endpoint(actor=call.actor, endpoint=call.target)
+    stopping.pause_endpoint(actor=call.actor, endpoint=call.target)
 
 
 def let_go_on(call: Call) -> None:
-    endpoints.continue_endpoint(actor=call.actor, endpoint=call.target)
+    stopping.continue_endpoint(actor=call.actor, endpoint=call.target)
 
 
 def enable(call: Call) -> None:
-    endpoints.enable_endpoint(actor=call.actor, endpoint=call.target)
+    stopping.enable_endpoint(actor=call.actor, endpoint=call.target)
 
 
 def disable(call: Call) -> None:
-    endpoints.disable_endpoint(actor=call.actor, endpoint=call.target)
+    stopping.disable_endpoint(actor=call.actor, endpoint=call.target)
 
 
 def drain(call: Call) -> bool:

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Case, IntegerField, Q, Value, When
 
 from deliveries.models import Endpoint
-from deliveries.services.endpoints import endpoints_of
+from deliveries.services.endpoint_changes import endpoints_of
 from deliveries.services.history import first_key, last_key
 from tenants.models import Tenant
 

@@ -15,7 +15,8 @@ from deliveries.models import Endpoint, Lane
 from deliveries.pipeline.announce import Kind
 from deliveries.pipeline.health import RULES
 from deliveries.services import health
-from deliveries.services.endpoints import disable_endpoint, endpoints_of
+from deliveries.services.endpoint_changes import endpoints_of
+from deliveries.services.stopping import disable_endpoint
 from tenants import access
 from tenants.models import DEFAULT_LIMITS
 from tenants.services.audit import PLATFORM

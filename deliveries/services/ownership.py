@@ -8,6 +8,7 @@ import json
 import os
 import time
 from base64 import urlsafe_b64encode
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,8 +22,11 @@ from deliveries.pipeline.json_bytes import format_time
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.pipeline.tokens import TokenFailure, Tokens
 from deliveries.pipeline.transport import Answer, OutgoingRequest, Transport
+from deliveries.services.endpoint_settings import apply
 from deliveries.services.outgoing import open_configured_transport
 from deliveries.validation import Invalid
+from tenants import ids
+from tenants.models import Tenant
 from tenants.said import said
 
 CHALLENGE_SECONDS: Final = 5.0
@@ -38,7 +42,42 @@ class Proof:
     url: str
 
 
-def prove(endpoint: Endpoint) -> Proof:
+def prove_new(*, tenant: Tenant, url: str | None, **fields: Any) -> Proof | None:
+    """For `create_endpoint` and `put_endpoint`, called before them. None: the tenant does not ask for it, or no URL.
+
+    Raises InvalidContent, which says what was wrong.
+    """
+    if not tenant.verify_endpoints or url is None:
+        return None
+    candidate = Endpoint(id=ids.new_id(), tenant=tenant, url=url)
+    apply(candidate, _shown_to_receivers(fields), is_merging=False)
+    return _prove(candidate)
+
+
+def prove_change(*, endpoint: Endpoint, is_merging: bool = True, **fields: Any) -> Proof | None:
+    """For `update_endpoint`, as above. None: its URL stays."""
+    url = fields.get("url", endpoint.url)
+    if not url or url == endpoint.url or not endpoint.tenant.verify_endpoints:
+        return None
+    candidate = copy(endpoint)
+    candidate.url = url
+    apply(candidate, _shown_to_receivers(fields), is_merging=is_merging)
+    return _prove(candidate)
+
+
+def check_proof(tenant: Tenant, url: str, proof: Proof | None) -> None:
+    """Raises Invalid."""
+    if tenant.verify_endpoints and (proof is None or proof.url != url):
+        raise Invalid("not_verified", "The endpoint did not prove that it wants webhooks.", at="url")
+
+
+def _shown_to_receivers(fields: dict[str, Any]) -> dict[str, Any]:
+    """What of an endpoint's settings a challenge needs."""
+    wanted = ("method", "headers", "auth", "client_certificate", "ca_certificates", "success_statuses")
+    return {name: value for name, value in fields.items() if name in wanted}
+
+
+def _prove(endpoint: Endpoint) -> Proof:
     """Send the challenge as the endpoint would be sent events, and wait. Raises Invalid, which says what was wrong.
 
     `endpoint` need not be saved.

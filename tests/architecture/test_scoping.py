@@ -55,8 +55,8 @@ NOT_OWNED: set[type[models.Model]] = {
 }
 
 UNSCOPED = {
-    ("deliveries/services/endpoints.py", "disable_by_answer"): "the dispatcher knows the endpoint alone",
-    ("deliveries/services/endpoints.py", "forget_deleted"): "a sweep over all tenants",
+    ("deliveries/services/stopping.py", "disable_by_answer"): "the dispatcher knows the endpoint alone",
+    ("deliveries/services/endpoint_deletion.py", "forget_deleted"): "a sweep over all tenants",
     ("deliveries/services/jobs.py", "_job"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_lock"): "the task knows the job alone",
     ("deliveries/services/jobs.py", "_running"): "the task knows the job alone",

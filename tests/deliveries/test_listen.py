@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from deliveries import listen
 from deliveries.models import Endpoint
-from deliveries.services import endpoints, secrets
+from deliveries.services import endpoint_changes, secrets
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import make_key, make_tenant
@@ -98,7 +98,7 @@ def test_what_happens_while_it_is_away_waits_for_it(platform: str) -> None:
             webhooks.wait_for(60, "/hook")
 
     assert len(set(ids_at(webhooks))) == len(ids_at(webhooks)) == 60
-    assert len(endpoints.endpoints_of(tenant)) == 1
+    assert len(endpoint_changes.endpoints_of(tenant)) == 1
 
 
 def test_it_waits_for_the_local_port_and_passes_over_what_that_refuses(platform: str) -> None:
@@ -166,9 +166,9 @@ def test_killed_it_forwards_the_rest_when_it_is_started_again(platform: str, tmp
 def test_forgetting_leaves_nothing_behind(platform: str) -> None:
     tenant, key = new_tenant()
     with Webhooks() as webhooks, listening(platform, key, webhooks.url("/hook"), forget=True):
-        assert len(endpoints.endpoints_of(tenant)) == 1
+        assert len(endpoint_changes.endpoints_of(tenant)) == 1
 
-    assert len(endpoints.endpoints_of(tenant)) == 0
+    assert len(endpoint_changes.endpoints_of(tenant)) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from deliveries.models import Delivery, Lane
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.ids import new_id
 from tenants.models import AuditEntry, Tenant

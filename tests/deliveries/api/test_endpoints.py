@@ -7,7 +7,7 @@ import pytest
 
 from deliveries.models import Endpoint, EndpointSecret, EndpointVersion, Lane, Subscription
 from deliveries.sealed import open_headers
-from deliveries.services.endpoints import disable_by_answer
+from deliveries.services.stopping import disable_by_answer
 from tenants import ids
 from tenants.ids import new_id
 from tenants.models import AuditEntry, EventType, Tenant

@@ -10,7 +10,8 @@ from django.db import connections, transaction
 
 from deliveries.models import Attempt, Delivery, Event
 from deliveries.services import erasing
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import IdempotencyRecord, Tenant
 from tenants.services.audit import COMMAND

@@ -8,7 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from deliveries.models import Delivery, Endpoint, Event, Subscription
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint, update_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.endpoints import update_endpoint
+from deliveries.services.stopping import disable_endpoint
 from deliveries.services.subscriptions import update_subscription
 from tenants import ids
 from tenants.models import Tenant

@@ -13,8 +13,10 @@ from deliveries.job_tasks import run_job
 from deliveries.models import Delivery, Endpoint, Event, Job
 from deliveries.pipeline.again import deliver_again
 from deliveries.services import jobs
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint, enable_endpoint, update_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.endpoints import update_endpoint
 from deliveries.services.jobs import Progress
+from deliveries.services.stopping import disable_endpoint, enable_endpoint
 from deliveries.services.subscriptions import update_subscription
 from tenants import ids
 from tenants.models import Tenant

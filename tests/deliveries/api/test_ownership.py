@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from deliveries.models import Endpoint
-from deliveries.services import endpoints
+from deliveries.services import endpoints, ownership
 from tenants.models import IdempotencyRecord, Tenant
 from tenants.services.audit import COMMAND
 from tenants.validation import InvalidContent
@@ -193,7 +193,7 @@ def test_put_makes_one_that_proves_itself(tenant: Tenant, api: Api, receiver: Ec
 
 
 def test_the_service_takes_no_url_without_its_proof(tenant: Tenant, receiver: EchoServer) -> None:
-    proof = endpoints.prove_new(tenant=tenant, url=receiver.url)
+    proof = ownership.prove_new(tenant=tenant, url=receiver.url)
 
     for without in (None, proof):
         with pytest.raises(InvalidContent):

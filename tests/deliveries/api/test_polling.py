@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline import polling
-from deliveries.services import endpoints
+from deliveries.services import stopping
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND
 from tenants.services.tenants import update_tenant
@@ -159,9 +159,9 @@ def test_an_operators_pause_holds_it() -> None:
     publish(tenant, b'{"n": 0}')
     endpoint: Endpoint = Endpoint.objects.for_tenant(tenant).get()
 
-    endpoints.pause_endpoint(actor=COMMAND, endpoint=endpoint)
+    stopping.pause_endpoint(actor=COMMAND, endpoint=endpoint)
     assert numbers(body(api.get(f"{path}/poll"))) == []
-    endpoints.continue_endpoint(actor=COMMAND, endpoint=endpoint)
+    stopping.continue_endpoint(actor=COMMAND, endpoint=endpoint)
     run_until_dry()
 
     assert numbers(body(api.get(f"{path}/poll"))) == [0]

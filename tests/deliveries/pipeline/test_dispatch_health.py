@@ -16,7 +16,7 @@ from deliveries.models import Announcement, Endpoint, EndpointSecret, Lane
 from deliveries.pipeline import ingest
 from deliveries.pipeline.health import Rules
 from deliveries.pipeline.wake import request_manual_attempt, wake
-from deliveries.services import endpoints, health
+from deliveries.services import endpoint_changes, endpoint_deletion, endpoints, health, stopping
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
 from tests.support.builders import (
@@ -101,7 +101,7 @@ def test_a_pause_is_seen_on_the_lane_and_costs_others_nothing() -> None:
         run_until_dry(health_rules=rules)
 
     lane = lane_of(paused)
-    found = health.of(endpoints.endpoints_of(tenant).get(id=paused.id), now=timezone.now())
+    found = health.of(endpoint_changes.endpoints_of(tenant).get(id=paused.id), now=timezone.now())
     assert len(webhooks.to("/a")) == 1
     assert len(webhooks.to("/b")) == 20
     assert (lane.hold_reason, lane.is_ready, lane.failures, lane.pause_seconds) == ("answer", False, 1, 50)
@@ -280,8 +280,8 @@ def test_enabling_wipes_the_health_and_sends_at_once() -> None:
     with Webhooks() as webhooks, running():
         endpoint = make_endpoint(tenant, webhooks.url("/a"))
         open_circuit(endpoint)
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
-        enabled = endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        enabled = stopping.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
         publish(tenant)
         webhooks.wait_for(1)
         until(lambda: lane_of(endpoint).dispatcher_id is None)
@@ -308,8 +308,8 @@ def test_a_holder_does_not_write_what_it_counted_before_the_health_was_wiped() -
         open_circuit(endpoint, seconds=0)
         publish(tenant)
         webhooks.wait_for(1)
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
-        endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        stopping.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
         webhooks.release()
         until(lambda: lane_of(endpoint).dispatcher_id is None)
 
@@ -404,7 +404,7 @@ def test_an_attempt_by_hand_ends_the_wait_of_its_circuit() -> None:
     assert lane_of(endpoint).circuit_opened_at is None
 
 
-@pytest.mark.parametrize("stop", [endpoints.disable_endpoint, endpoints.delete_endpoint])
+@pytest.mark.parametrize("stop", [stopping.disable_endpoint, endpoint_deletion.delete_endpoint])
 def test_what_waits_behind_an_open_circuit_ends_with_the_endpoint(stop: Any) -> None:
     tenant = make_tenant()
     with Webhooks() as webhooks:

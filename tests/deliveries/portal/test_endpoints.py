@@ -8,7 +8,9 @@ import pytest
 from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
-from deliveries.services.endpoints import all_headers, create_endpoint, delete_endpoint, patterns_of
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.endpoint_settings import all_headers, patterns_of
+from deliveries.services.endpoints import create_endpoint
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND

@@ -10,7 +10,8 @@ from django.utils import timezone
 from deliveries.models import Delivery, Endpoint, Event
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import Accepted, NewEvent
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.portal.lists import PAGE_SIZE

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from deliveries.models import Delivery, Job
 from deliveries.services import jobs
-from deliveries.services.endpoints import disable_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from deliveries.models import Delivery, Job
 from deliveries.services import erasing, jobs, searching
-from deliveries.services.endpoints import disable_endpoint
 from deliveries.services.jobs import Progress
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import AuditEntry, Tenant
 from tenants.services.audit import COMMAND

@@ -7,7 +7,8 @@ import pytest
 from django.contrib.staticfiles import finders
 
 from deliveries.models import Delivery
-from deliveries.services.endpoints import create_endpoint, disable_endpoint
+from deliveries.services.endpoints import create_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.services.audit import COMMAND
 from tests.support.builders import make_endpoint, make_tenant, publish

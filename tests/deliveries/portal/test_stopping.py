@@ -10,15 +10,11 @@ from deliveries.models import Delivery, Endpoint, EndpointSecret, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
 from deliveries.services import jobs
-from deliveries.services.endpoints import (
-    all_headers,
-    create_endpoint,
-    delete_endpoint,
-    disable_endpoint,
-    enable_endpoint,
-    forget_deleted,
-)
+from deliveries.services.endpoint_deletion import delete_endpoint, forget_deleted
+from deliveries.services.endpoint_settings import all_headers
+from deliveries.services.endpoints import create_endpoint
 from deliveries.services.secrets import read_secret
+from deliveries.services.stopping import disable_endpoint, enable_endpoint
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND

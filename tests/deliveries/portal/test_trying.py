@@ -3,7 +3,7 @@
 import pytest
 
 from deliveries.models import Delivery, Event
-from deliveries.services.endpoints import disable_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants.models import EventType
 from tenants.services.audit import COMMAND
 from tests.deliveries.portal.test_endpoints import make_endpoint

@@ -13,7 +13,7 @@ from django.utils import timezone
 from deliveries.models import Announcement, Endpoint, Event, Lane, Subscription
 from deliveries.pipeline import announce, ingest, sweeps
 from deliveries.pipeline.health import Rules
-from deliveries.services import announcements, endpoints
+from deliveries.services import announcements, endpoints, stopping
 from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
@@ -68,8 +68,8 @@ def test_disabling_and_enabling_reach_those_who_name_them_and_a_star_does_not() 
             listener(tenant, webhooks.url(path), *patterns)
         listener(other, webhooks.url("/other"), "endpoint.*")
 
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
-        endpoints.enable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.enable_endpoint(actor=PLATFORM, endpoint=subject)
         made = announcements.publish_waiting()
         run_until_dry()
 
@@ -99,7 +99,7 @@ def test_nothing_is_stored_for_nobody() -> None:
     Endpoint.unscoped.filter(id=silent.id).update(status="disabled", disabled_reason="manual")
     raise_version(tenant)
 
-    endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
+    stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
 
     assert announcements.publish_waiting() == 0
     assert operational(tenant) == []
@@ -230,7 +230,7 @@ def test_deliveries_of_operational_events_make_no_operational_events() -> None:
         ops = listener(tenant, webhooks.url("/ops"), "endpoint.*", "delivery.*")
         Endpoint.unscoped.filter(id=ops.id).update(retry_schedule=[])
         raise_version(tenant)
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
         announcements.publish_waiting()
         run_until_dry(health_rules=AT_ONCE)
 
@@ -248,8 +248,8 @@ def test_two_runs_at_once_tell_everything_once() -> None:
     listener(tenant, URL, "endpoint.*")
     subject = make_endpoint(tenant, URL)
     for _ in range(10):
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
-        endpoints.enable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.enable_endpoint(actor=PLATFORM, endpoint=subject)
     rows = list(announcements._waiting().order_by("id"))
     made: list[int] = []
 
@@ -274,7 +274,7 @@ def test_after_a_crash_between_publish_and_mark_nothing_is_told_twice() -> None:
     tenant = make_tenant()
     listener(tenant, URL, "endpoint.*")
     subject = make_endpoint(tenant, URL)
-    endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
+    stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
     announcements.publish_waiting()
     Announcement.unscoped.update(published_at=None)
 
@@ -288,8 +288,8 @@ def test_a_suspended_tenant_and_its_rate_hold_up_no_operational_event() -> None:
     subject = make_endpoint(tenant, URL)
     Tenant.objects.filter(id=tenant.id).update(status="suspended")
     for _ in range(3):
-        endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
-        endpoints.enable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
+        stopping.enable_endpoint(actor=PLATFORM, endpoint=subject)
 
     assert announcements.publish_waiting() == 6
     assert len(operational(tenant)) == 6
@@ -303,7 +303,7 @@ def test_a_run_asks_as_many_questions_for_many_as_for_one() -> None:
     counts = []
     for some in (subjects[:1], subjects[1:]):
         for subject in some:
-            endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
+            stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
         with CaptureQueriesContext(connection) as queries:
             announcements.publish_waiting()
         counts.append(len(queries))
@@ -314,7 +314,7 @@ def test_a_run_asks_as_many_questions_for_many_as_for_one() -> None:
 def test_what_was_told_is_forgotten_after_a_month() -> None:
     tenant = make_tenant()
     subject = make_endpoint(tenant, URL)
-    endpoints.disable_endpoint(actor=PLATFORM, endpoint=subject)
+    stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
     announcements.publish_waiting()
     now = timezone.now()
 

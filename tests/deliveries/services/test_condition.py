@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from deliveries.models import Delivery, Lane
 from deliveries.services.condition import LATEST, Condition, conditions_of, may_need_attention
-from deliveries.services.endpoints import disable_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.support.builders import make_endpoint, make_tenant, publish

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane
 from deliveries.pipeline import ingest
-from deliveries.services import endpoints, failing, health, jobs
+from deliveries.services import endpoint_changes, failing, health, jobs, stopping
 from deliveries.services.failing import Judged, judge_failing
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
@@ -48,7 +48,7 @@ def told(tenant: Tenant) -> list[str]:
 
 
 def now_of(endpoint: Endpoint) -> Endpoint:
-    row: Endpoint = endpoints.endpoints_of(endpoint.tenant).get(id=endpoint.id)
+    row: Endpoint = endpoint_changes.endpoints_of(endpoint.tenant).get(id=endpoint.id)
     return row
 
 
@@ -166,7 +166,7 @@ def test_disabling_ends_what_waited_and_enabling_has_what_was_missed_ready(now: 
         cancelled = [(row.status, row.cancel_reason) for row in deliveries_of(tenant)]
         publish(tenant)
 
-        enabled = endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+        enabled = stopping.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
         assert enabled.missed_since is not None
         plan = jobs.Plan(
             kind=Job.Kind.RECOVER,
@@ -194,8 +194,8 @@ def test_disabling_ends_what_waited_and_enabling_has_what_was_missed_ready(now: 
 def test_a_recovery_of_a_part_leaves_the_rest_to_be_recovered() -> None:
     tenant = make_tenant()
     endpoint = make_endpoint(tenant, URL)
-    endpoints.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
-    enabled = endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+    stopping.disable_endpoint(actor=PLATFORM, endpoint=endpoint)
+    enabled = stopping.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
     assert enabled.missed_since is not None
     since = enabled.missed_since + timedelta(microseconds=1)
     plan = jobs.Plan(kind=Job.Kind.RECOVER, only=Job.Only.FAILED, since=since, until=datetime.now(UTC))

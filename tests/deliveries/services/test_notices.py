@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from deliveries.models import Announcement, Endpoint, Lane, Notice
 from deliveries.pipeline.announce import Kind
-from deliveries.services import endpoints, health, notices, slack
-from deliveries.services.endpoints import disable_endpoint
+from deliveries.services import endpoint_changes, health, notices, slack, stopping
 from deliveries.services.notices import PERIOD, gather, send_waiting, text_of
 from deliveries.services.outgoing import open_configured_transport
+from deliveries.services.stopping import disable_endpoint
 from tenants.models import Tenant
 from tenants.services import notifications
 from tenants.services.audit import COMMAND, PLATFORM
@@ -76,7 +76,7 @@ def channel() -> Iterator[tuple[Channel, str]]:
 
 
 def announce(endpoint: Endpoint, kind: Kind, **data: Any) -> None:
-    row = endpoints.endpoints_of(endpoint.tenant).get(id=endpoint.id)
+    row = endpoint_changes.endpoints_of(endpoint.tenant).get(id=endpoint.id)
     health.tell(row, kind=kind, **data)
 
 
@@ -176,7 +176,7 @@ def test_what_somebody_did_by_hand_is_no_news(now: datetime) -> None:
     make_member(tenant)
     endpoint = make_endpoint(tenant, URL)
     disable_endpoint(actor=PLATFORM, endpoint=endpoint)
-    endpoints.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
+    stopping.enable_endpoint(actor=PLATFORM, endpoint=endpoint)
 
     assert gather(now=now) == 0
     assert not Announcement.unscoped.filter(notified_at__isnull=True).exists()
