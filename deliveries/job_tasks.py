@@ -5,8 +5,8 @@ from uuid import UUID
 
 from celery import shared_task
 
-from deliveries.services import bulk, erasing, exports, forgetting, jobs, overview
-from deliveries.services.jobs import Progress
+from deliveries.services import bulk, erasing, exports, forgetting, job_work, jobs, overview
+from deliveries.services.job_work import Progress
 
 BEHIND_SECONDS = 0.5
 """Between looks at an endpoint that has not caught up. With what may wait for it, ten thousand a second at most."""
@@ -15,7 +15,7 @@ BEHIND_SECONDS = 0.5
 @shared_task(name="deliveries.run_job", ignore_result=True)
 def run_job(job_id: str) -> str:
     """A slice, then a message for the next one. If that is lost, the sweep finds the job."""
-    progress = jobs.work(job_id=UUID(job_id))
+    progress = job_work.work(job_id=UUID(job_id))
     if progress is Progress.AT_ONCE:
         run_job.apply_async((job_id,), retry=False)
     elif progress is Progress.LATER:
@@ -26,7 +26,7 @@ def run_job(job_id: str) -> str:
 @shared_task(name="deliveries.continue_jobs", ignore_result=True)
 def continue_jobs() -> None:
     """Every 10 s: jobs whose worker is gone, or whose message was lost."""
-    for job_id in jobs.stale_jobs():
+    for job_id in job_work.stale_jobs():
         jobs.announce(job_id)
     for bulk_id in bulk.stale():
         bulk.announce(bulk_id)

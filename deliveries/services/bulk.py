@@ -29,7 +29,8 @@ from django.utils.translation import gettext_lazy as _
 from deliveries.models import BulkAction, Delivery, Endpoint, Event, Job
 from deliveries.services import deliveries, erasing, events, hosts, jobs, stopping
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
-from deliveries.services.jobs import JobEnded, JobRunning, Plan, Progress
+from deliveries.services.job_work import Progress
+from deliveries.services.jobs import JobEnded, JobRunning, Plan
 from tenants import access, ids
 from tenants.models import ApiKey, Tenant, User
 from tenants.services import accounts, audit, keys, operators, tenants, two_factor

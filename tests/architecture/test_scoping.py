@@ -57,9 +57,9 @@ NOT_OWNED: set[type[models.Model]] = {
 UNSCOPED = {
     ("deliveries/services/stopping.py", "disable_by_answer"): "the dispatcher knows the endpoint alone",
     ("deliveries/services/endpoint_deletion.py", "forget_deleted"): "a sweep over all tenants",
-    ("deliveries/services/jobs.py", "_job"): "the task knows the job alone",
-    ("deliveries/services/jobs.py", "_lock"): "the task knows the job alone",
-    ("deliveries/services/jobs.py", "_running"): "the task knows the job alone",
+    ("deliveries/services/job_work.py", "_job"): "the task knows the job alone",
+    ("deliveries/services/job_work.py", "_lock"): "the task knows the job alone",
+    ("deliveries/services/job_work.py", "_running"): "the task knows the job alone",
     ("deliveries/services/forgetting.py", "forget_old"): "a task for all tenants",
     ("tenants/services/forgetting.py", "forget_old"): "a task for all tenants",
     ("deliveries/services/erasing.py", "erase_echoes"): "a sweep over all tenants",

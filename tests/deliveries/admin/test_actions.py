@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from deliveries.models import BulkAction, Delivery, Endpoint, Event, Job, Lane
 from deliveries.services import bulk
-from deliveries.services.jobs import Progress
+from deliveries.services.job_work import Progress
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, AuditEntry, PlatformState, Tenant

@@ -12,10 +12,10 @@ from django.db import connections
 from deliveries.job_tasks import run_job
 from deliveries.models import Delivery, Endpoint, Event, Job
 from deliveries.pipeline.again import deliver_again
-from deliveries.services import jobs
+from deliveries.services import job_work, jobs, resending
 from deliveries.services.endpoint_deletion import delete_endpoint
 from deliveries.services.endpoints import update_endpoint
-from deliveries.services.jobs import Progress
+from deliveries.services.job_work import Progress
 from deliveries.services.stopping import disable_endpoint, enable_endpoint
 from deliveries.services.subscriptions import update_subscription
 from tenants import ids
@@ -54,7 +54,7 @@ def finish(tenant: Tenant, started: dict[str, Any]) -> dict[str, Any]:
     """Works until the job ends."""
     job_id = ids.from_text("job", started["id"])
     for _ in range(50):
-        if jobs.work(job_id=job_id) is Progress.ENDED:
+        if job_work.work(job_id=job_id) is Progress.ENDED:
             break
     shown: dict[str, Any] = body(tenant_api(tenant).get(f"/tenants/{tenant.slug}/jobs/{started['id']}"))
     return shown
@@ -249,8 +249,8 @@ def test_failed_is_limited_by_types(tenant: Tenant) -> None:
 
 
 def test_batches_carry_on_where_the_last_one_ended(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "BATCH", 3)
-    monkeypatch.setattr(jobs, "LOOK", 5)
+    monkeypatch.setattr(resending, "BATCH", 3)
+    monkeypatch.setattr(resending, "LOOK", 5)
     endpoint = make_endpoint(tenant, event_types=["order.*"])
     events = [publish(tenant, "invoice.paid" if number % 3 == 1 else "order.created") for number in range(14)]
     orders = [event.id for event in events if event.type == "order.created"]
@@ -309,7 +309,7 @@ def test_two_that_start_at_once_are_one_job(tenant: Tenant) -> None:
 
 
 def test_a_cancelled_job_makes_nothing_more(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "BATCH", 2)
+    monkeypatch.setattr(resending, "BATCH", 2)
     endpoint = make_endpoint(tenant)
     for _ in range(4):
         end(delivery_of(publish(tenant)), "failed")
@@ -326,7 +326,7 @@ def test_a_cancelled_job_makes_nothing_more(tenant: Tenant, monkeypatch: pytest.
 
 
 def one_batch(started: dict[str, Any]) -> Progress:
-    return jobs.work(job_id=ids.from_text("job", started["id"]), seconds=0.000_001)
+    return job_work.work(job_id=ids.from_text("job", started["id"]), seconds=0.000_001)
 
 
 def test_a_killed_worker_loses_nothing_and_repeats_nothing(
@@ -334,7 +334,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(
 ) -> None:
     """The worker dies after the deliveries were inserted and before the commit: both roll back together, and the
     next one begins at the place that the last commit wrote."""
-    monkeypatch.setattr(jobs, "BATCH", 2)
+    monkeypatch.setattr(resending, "BATCH", 2)
     endpoint = make_endpoint(tenant)
     events = [publish(tenant) for _ in range(6)]
     for event in events:
@@ -350,10 +350,10 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(
         assert len(made) == 2
         raise Killed
 
-    monkeypatch.setattr(jobs, "deliver_again", dies)
+    monkeypatch.setattr(job_work, "deliver_again", dies)
     with pytest.raises(Killed):
         one_batch(started)
-    monkeypatch.setattr(jobs, "deliver_again", deliver_again)
+    monkeypatch.setattr(job_work, "deliver_again", deliver_again)
     assert len(replayed(endpoint)) == 2
 
     assert finish(tenant, started)["done"] == 6
@@ -364,14 +364,14 @@ def test_a_job_whose_worker_is_gone_is_found(tenant: Tenant) -> None:
     endpoint = make_endpoint(tenant)
     started = body(tenant_api(tenant).post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}), 202)
     job_id = ids.from_text("job", started["id"])
-    assert job_id not in jobs.stale_jobs()
+    assert job_id not in job_work.stale_jobs()
 
     long_ago = datetime.now(UTC) - timedelta(seconds=60)
     Job.objects.for_tenant(tenant).filter(id=job_id).update(heartbeat_at=long_ago)
 
-    assert job_id in jobs.stale_jobs()
+    assert job_id in job_work.stale_jobs()
     finish(tenant, started)
-    assert job_id not in jobs.stale_jobs()
+    assert job_id not in job_work.stale_jobs()
 
 
 def test_the_task_works_a_slice_and_says_what_follows(tenant: Tenant) -> None:
@@ -389,7 +389,7 @@ def test_the_task_works_a_slice_and_says_what_follows(tenant: Tenant) -> None:
 
 def test_two_workers_of_one_job_do_not_meet(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep took a slow worker for dead. Whoever comes second finds the row locked and goes away."""
-    monkeypatch.setattr(jobs, "BATCH", 1)
+    monkeypatch.setattr(resending, "BATCH", 1)
     endpoint = make_endpoint(tenant)
     events = [publish(tenant) for _ in range(20)]
     for event in events:
@@ -399,7 +399,7 @@ def test_two_workers_of_one_job_do_not_meet(tenant: Tenant, monkeypatch: pytest.
 
     def run() -> None:
         for _ in range(100):
-            jobs.work(job_id=job_id)
+            job_work.work(job_id=job_id)
         connections.close_all()
 
     threads = [threading.Thread(target=run) for _ in range(3)]
@@ -413,32 +413,32 @@ def test_two_workers_of_one_job_do_not_meet(tenant: Tenant, monkeypatch: pytest.
 
 
 def test_a_job_waits_for_an_endpoint_that_is_behind(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "BATCH", 2)
-    monkeypatch.setattr(jobs, "MOST_PENDING", 3)
+    monkeypatch.setattr(resending, "BATCH", 2)
+    monkeypatch.setattr(job_work, "MOST_PENDING", 3)
     endpoint = make_endpoint(tenant)
     for _ in range(6):
         end(delivery_of(publish(tenant)), "failed")
     started = body(tenant_api(tenant).post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}), 202)
     job_id = ids.from_text("job", started["id"])
 
-    assert jobs.work(job_id=job_id) is Progress.LATER
+    assert job_work.work(job_id=job_id) is Progress.LATER
     assert len(replayed(endpoint)) == 4
     for delivery in Delivery.objects.for_tenant(tenant).filter(status="pending"):
         end(delivery, "succeeded")
 
-    assert jobs.work(job_id=job_id) is Progress.ENDED
+    assert job_work.work(job_id=job_id) is Progress.ENDED
     assert len(replayed(endpoint)) == 6
 
 
 def test_a_line_in_order_counts_as_behind(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "BATCH", 2)
-    monkeypatch.setattr(jobs, "MOST_PENDING", 3)
+    monkeypatch.setattr(resending, "BATCH", 2)
+    monkeypatch.setattr(job_work, "MOST_PENDING", 3)
     endpoint = make_endpoint(tenant, ordering="fifo")
     for _ in range(6):
         end(delivery_of(publish(tenant)), "failed")
     started = body(tenant_api(tenant).post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}), 202)
 
-    assert jobs.work(job_id=ids.from_text("job", started["id"])) is Progress.LATER
+    assert job_work.work(job_id=ids.from_text("job", started["id"])) is Progress.LATER
     assert len(replayed(endpoint)) == 4
 
 
@@ -543,7 +543,7 @@ def test_another_tenants_job_is_not_there(tenant: Tenant) -> None:
 def test_a_change_of_the_endpoint_holds_for_the_rest_of_the_job(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LOOK", 2)
+    monkeypatch.setattr(resending, "LOOK", 2)
     endpoint = make_endpoint(tenant)
     events: list[Event] = [publish(tenant) for _ in range(4)]
     started = body(

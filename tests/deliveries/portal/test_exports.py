@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from deliveries.job_tasks import expire_exports
 from deliveries.models import Delivery, Job, JobPart
-from deliveries.services import erasing, exports, jobs
-from deliveries.services.jobs import Progress
+from deliveries.services import erasing, exports, job_work, jobs
+from deliveries.services.job_work import Progress
 from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
@@ -40,7 +40,7 @@ def lines(raw: bytes) -> list[dict[str, str]]:
 
 def run(job: Job) -> Job:
     for _ in range(20):
-        if jobs.work(job_id=job.id) is Progress.ENDED:
+        if job_work.work(job_id=job.id) is Progress.ENDED:
             break
     job.refresh_from_db()
     return job

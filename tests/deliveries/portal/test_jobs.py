@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from deliveries.models import Delivery, Job
-from deliveries.services import jobs
+from deliveries.services import job_work, jobs
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import Tenant
@@ -38,7 +38,7 @@ def test_counted_begun_watched_and_done(tenant: Tenant) -> None:
     begun = client.post(path, asked.context["exact"])
     running = client.get(begun["Location"])
     job = jobs.jobs_of(tenant).get()
-    jobs.work(job_id=job.id)
+    job_work.work(job_id=job.id)
     done = client.get(f"{begun['Location']}/progress")
 
     assert text_of(counted).startswith("2 events would be sent to this endpoint again.")

@@ -7,8 +7,8 @@ import pytest
 from django.utils import timezone
 
 from deliveries.models import Delivery, Job
-from deliveries.services import erasing, jobs, searching
-from deliveries.services.jobs import Progress
+from deliveries.services import erasing, job_work, jobs, resending, searching
+from deliveries.services.job_work import Progress
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import AuditEntry, Tenant
@@ -44,7 +44,7 @@ def run(tenant: Tenant) -> Job:
     """The tenant's one job, until it ends."""
     job: Job = jobs.jobs_of(tenant).get()
     for _ in range(20):
-        if jobs.work(job_id=job.id) is Progress.ENDED:
+        if job_work.work(job_id=job.id) is Progress.ENDED:
             break
     job.refresh_from_db()
     return job
@@ -276,7 +276,7 @@ def test_everything_that_a_filter_finds_is_tried_again_by_a_job(tenant: Tenant) 
 def test_everything_that_is_pending_is_cancelled_by_a_job_in_batches(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "BATCH", 2)
+    monkeypatch.setattr(resending, "BATCH", 2)
     make_endpoint(tenant)
     for _ in range(5):
         publish(tenant)

@@ -9,7 +9,7 @@ from django.utils import timezone
 from deliveries.models import Delivery, Endpoint, EndpointSecret, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
-from deliveries.services import jobs
+from deliveries.services import job_work
 from deliveries.services.endpoint_deletion import delete_endpoint, forget_deleted
 from deliveries.services.endpoint_settings import all_headers
 from deliveries.services.endpoints import create_endpoint
@@ -76,7 +76,7 @@ def test_enabling_asks_whether_to_send_what_was_missed_and_sends_it() -> None:
     assert "It missed events. Send them now?" in text_of(page)
     (job,) = Job.objects.for_tenant(tenant)
     assert answer["Location"] == f"/portal/{tenant.slug}/jobs/{ids.to_text('job', job.id)}"
-    jobs.work(job_id=job.id)
+    job_work.work(job_id=job.id)
     again = Delivery.objects.for_tenant(tenant).filter(trigger="replay")
     succeeded = Delivery.objects.for_tenant(tenant).get(status="succeeded")
     assert (again.count(), again.filter(event_id=succeeded.event_id).exists()) == (2, False)

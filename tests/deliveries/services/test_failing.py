@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane
 from deliveries.pipeline import ingest
-from deliveries.services import endpoint_changes, failing, health, jobs, stopping
+from deliveries.services import endpoint_changes, failing, health, job_work, jobs, stopping
 from deliveries.services.failing import Judged, judge_failing
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
@@ -175,7 +175,7 @@ def test_disabling_ends_what_waited_and_enabling_has_what_was_missed_ready(now: 
             until=datetime.now(UTC),
         )
         job = jobs.create_job(actor=PLATFORM, endpoint=enabled, plan=plan)
-        jobs.work(job_id=job.id)
+        job_work.work(job_id=job.id)
         run_until_dry()
 
     assert cancelled == [("cancelled", "endpoint_disabled")] * 5
