@@ -5,8 +5,9 @@ from uuid import UUID
 
 from celery import shared_task
 
-from deliveries.services import bulk, erasing, exports, forgetting, job_work, jobs, overview
-from deliveries.services.job_work import Progress
+from deliveries.services import bulk, erasing, exports, forgetting, job_work, overview
+from deliveries.services.slices import Progress
+from tenants.services.messages import announce
 
 BEHIND_SECONDS = 0.5
 """Between looks at an endpoint that has not caught up. With what may wait for it, ten thousand a second at most."""
@@ -27,9 +28,9 @@ def run_job(job_id: str) -> str:
 def continue_jobs() -> None:
     """Every 10 s: jobs whose worker is gone, or whose message was lost."""
     for job_id in job_work.stale_jobs():
-        jobs.announce(job_id)
+        announce("deliveries.run_job", str(job_id))
     for bulk_id in bulk.stale():
-        bulk.announce(bulk_id)
+        announce("deliveries.run_bulk", str(bulk_id))
 
 
 @shared_task(name="deliveries.run_bulk", ignore_result=True)

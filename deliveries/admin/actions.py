@@ -18,7 +18,15 @@ from django.views.decorators.http import require_http_methods
 from deliveries.admin.history import DeliveryFilter
 from deliveries.models import BulkAction, Endpoint
 from deliveries.services import bulk, hosts
-from deliveries.services.bulk import ACTIONS, Action, NothingChosen, Target
+from deliveries.services.bulk import NothingChosen
+from deliveries.services.bulk_actions import ACTIONS, Action, Target
+from deliveries.services.bulk_selection import (
+    MOST_COUNTED,
+    count,
+    examples_of,
+    selection_of_deliveries,
+    shown_id,
+)
 from deliveries.services.endpoints import address_of
 from tenants.admin.base import Action as Button
 from tenants.admin.base import actor_of, may_operate
@@ -135,7 +143,7 @@ class Chosen:
             if not form.is_valid() or not form.cleaned_data["status"]:
                 raise Http404
             wanted = form.cleaned_data
-            self.selection = bulk.selection_of_deliveries(
+            self.selection = selection_of_deliveries(
                 tenant=wanted["tenant"],
                 status=wanted["status"],
                 endpoint_id=wanted["endpoint"],
@@ -160,7 +168,7 @@ def name_of(target: Target, row: Any) -> str:
         return f"{row.slug} ({row.name})"
     if isinstance(row, Endpoint):
         return f"{address_of(row)} ({row.tenant.slug})"
-    return bulk.shown_id(target, row.pk)
+    return shown_id(target, row.pk)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -214,8 +222,8 @@ def _initial(action: str, chosen: Chosen) -> dict[str, Any]:
 
 
 def _ask(request: HttpRequest, name: str, action: Action, chosen: Chosen, form: Arguments) -> HttpResponse:
-    total = bulk.count(action, chosen.selection)
-    examples = bulk.examples(action, chosen.selection, most=EXAMPLES)
+    total = count(action, chosen.selection)
+    examples = examples_of(action, chosen.selection, most=EXAMPLES)
     context = {
         **admin.site.each_context(request),
         "title": action.label,
@@ -224,7 +232,7 @@ def _ask(request: HttpRequest, name: str, action: Action, chosen: Chosen, form: 
         "form": form,
         "fields": chosen.fields,
         "total": total,
-        "shown_total": _("at least %s") % number(total) if total >= bulk.MOST_COUNTED else number(total),
+        "shown_total": _("at least %s") % number(total) if total >= MOST_COUNTED else number(total),
         "examples": [(name_of(action.target, row), page_url(action.target.page, row.pk)) for row in examples],
         "more": max(0, total - len(examples)),
         "back": page_url(action.target.page, examples[0].pk) if total == 1 else list_url(action.target.page),

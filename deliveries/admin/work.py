@@ -12,7 +12,9 @@ from django.utils.translation import gettext_lazy
 
 from deliveries.admin.endpoints import endpoint_link
 from deliveries.models import BulkAction, Dispatcher, Job
-from deliveries.services import bulk, overview
+from deliveries.services import overview
+from deliveries.services.bulk_actions import ACTIONS
+from deliveries.services.bulk_selection import MOST_COUNTED
 from tenants import ids
 from tenants.admin.base import Action, Column, OfTenant, OperatorAdmin, Sheet, Table
 from tenants.admin.show import (
@@ -129,7 +131,7 @@ class JobAdmin(OperatorAdmin):
 
 
 def name_of(row: BulkAction) -> str:
-    action = bulk.ACTIONS.get(row.action)
+    action = ACTIONS.get(row.action)
     return row.action if action is None else str(action.label)
 
 
@@ -185,9 +187,9 @@ class BulkActionAdmin(OperatorAdmin):
 
 
 def _total(row: BulkAction) -> str:
-    return _("at least %s") % number(row.total) if row.total >= bulk.MOST_COUNTED else number(row.total)
+    return _("at least %s") % number(row.total) if row.total >= MOST_COUNTED else number(row.total)
 
 
 def _target(row: BulkAction, key: str) -> object:
-    action = bulk.ACTIONS.get(row.action)
+    action = ACTIONS.get(row.action)
     return key if action is None else link(page_url(action.target.page, UUID(key)), key)

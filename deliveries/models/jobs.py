@@ -118,7 +118,7 @@ class BulkAction(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     action = models.CharField(max_length=32)
-    """One of `services/bulk.py`."""
+    """One of `services/bulk_actions.py`."""
     selection = models.JSONField()
     """What it is done to: {"ids": […]} or the filters of a list."""
     arguments = models.JSONField(default=dict)

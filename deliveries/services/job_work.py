@@ -10,7 +10,6 @@ cancel from coming in its middle.
 
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Final, assert_never
 from uuid import UUID
 
@@ -22,30 +21,14 @@ from django.utils import timezone
 from deliveries.models import Delivery, Job
 from deliveries.pipeline.again import deliver_again
 from deliveries.pipeline.cancel import cancel
-from deliveries.services import exports, picked, resending, searching
+from deliveries.services import exports, picked, resending, searching, slices
 from deliveries.services.deliveries import EndpointStopped, check_sendable
 from deliveries.services.exports import Format
 from deliveries.services.listing import ListFilter
+from deliveries.services.slices import SLICE_SECONDS, Progress
 
 MOST_PENDING: Final = 5_000
 """Deliveries that may wait for the endpoint before a job makes more: what is published now stands behind them."""
-
-SLICE_SECONDS: Final = 1.0
-"""How long a task works before it gives way: the sweeps share its queue."""
-
-STALE_SECONDS: Final = 30
-"""A job that nobody has worked on for so long is taken up by the sweep."""
-
-
-class Progress(StrEnum):
-    """What the caller of `work` should do next."""
-
-    AT_ONCE = "at once"
-    """Go on."""
-    LATER = "later"
-    """Go on when the endpoint has caught up."""
-    ENDED = "ended"
-    """Nothing is left to do, for this caller."""
 
 
 def work(*, job_id: UUID, seconds: float = SLICE_SECONDS) -> Progress:
@@ -61,13 +44,7 @@ def work(*, job_id: UUID, seconds: float = SLICE_SECONDS) -> Progress:
 
 def stale_jobs() -> list[UUID]:
     """Running, and nobody works on them."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM deliveries_job WHERE status = 'running'"
-            " AND heartbeat_at < now() - make_interval(secs => %s) ORDER BY heartbeat_at LIMIT 100",
-            [STALE_SECONDS],
-        )
-        return [row[0] for row in cursor.fetchall()]
+    return slices.stale(Job.unscoped.all())
 
 
 def _count_first(job_id: UUID) -> Progress:
@@ -80,7 +57,7 @@ def _count_first(job_id: UUID) -> Progress:
         total = 0
         for number in _numbers(job):
             total += number
-            if time.monotonic() - beat > STALE_SECONDS / 6:
+            if time.monotonic() - beat > slices.STALE_SECONDS / 6:
                 beat = time.monotonic()
                 if not _running(job_id).update(heartbeat_at=Now()):
                     return Progress.ENDED

@@ -4,7 +4,6 @@ Called by the API, the portal and the actions of operators. A job is a row; one 
 list. `job_work` does it, batch after batch; `resending` says what is to be sent again.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from celery import current_app
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
@@ -28,8 +26,7 @@ from tenants.models import Tenant
 from tenants.scoping import TenantQuerySet
 from tenants.services import audit
 from tenants.services.audit import Actor
-
-logger = logging.getLogger(__name__)
+from tenants.services.messages import announce
 
 COUNT_SECONDS: Final = 1.0
 """How long the request that makes a job may count. Beyond it the worker counts."""
@@ -109,7 +106,7 @@ def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
                 "until": plan.until.isoformat(),
             },
         )
-        transaction.on_commit(lambda: announce(job.id))
+        transaction.on_commit(lambda: announce("deliveries.run_job", str(job.id)))
     return job
 
 
@@ -150,7 +147,7 @@ def create_list_job(
             target=ids.to_text(ids.JOB, job.id),
             after={"filter": stored},
         )
-        transaction.on_commit(lambda: announce(job.id))
+        transaction.on_commit(lambda: announce("deliveries.run_job", str(job.id)))
     return job
 
 
@@ -160,14 +157,6 @@ DONE_WITH: Final = {
     Job.Kind.EXPORT: "exported",
 }
 """What the audit log calls it."""
-
-
-def announce(job_id: UUID) -> None:
-    """Start a worker on it. A hint: without a broker the sweep does."""
-    try:
-        current_app.send_task("deliveries.run_job", [str(job_id)], queue="celery", retry=False)
-    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
-        logger.warning("job not announced", extra={"job_id": str(job_id), "error": type(error).__name__})
 
 
 def count(*, endpoint: Endpoint, plan: Plan, seconds: float | None = None) -> int:

@@ -57,6 +57,7 @@ NOT_OWNED: set[type[models.Model]] = {
 UNSCOPED = {
     ("deliveries/services/stopping.py", "disable_by_answer"): "the dispatcher knows the endpoint alone",
     ("deliveries/services/endpoint_deletion.py", "forget_deleted"): "a sweep over all tenants",
+    ("deliveries/services/job_work.py", "stale_jobs"): "a sweep over all tenants",
     ("deliveries/services/job_work.py", "_job"): "the task knows the job alone",
     ("deliveries/services/job_work.py", "_lock"): "the task knows the job alone",
     ("deliveries/services/job_work.py", "_running"): "the task knows the job alone",
@@ -76,7 +77,7 @@ UNSCOPED = {
     ("deliveries/services/summaries.py", "_tenants"): "which tenants have readers at all",
     ("deliveries/services/failing.py", "_disable"): "the sweep knows the endpoint alone",
     ("deliveries/services/failing.py", "_warn"): "the sweep knows the endpoint alone",
-    ("deliveries/services/bulk.py", "chosen"): "an operator's action, on things of many tenants",
+    ("deliveries/services/bulk_selection.py", "chosen"): "an operator's action, on things of many tenants",
     ("deliveries/services/hosts.py", "endpoints_of_host"): "operators look for a host across tenants",
     ("deliveries/services/overview.py", "failing"): "the operators' dashboard is of all tenants",
     ("deliveries/services/overview.py", "waiting_longest"): "the operators' dashboard is of all tenants",

@@ -10,8 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deliveries.models import BulkAction, Delivery, Endpoint, Event, Job, Lane
-from deliveries.services import bulk
-from deliveries.services.job_work import Progress
+from deliveries.services import bulk, bulk_actions
+from deliveries.services.slices import Progress
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, AuditEntry, PlatformState, Tenant
@@ -141,7 +141,7 @@ def test_a_drained_endpoint_has_nothing_pending_and_stays_enabled(monkeypatch: p
     tenant, endpoint = world()
     for _ in range(5):
         publish(tenant)
-    monkeypatch.setattr(bulk, "DRAINED_AT_ONCE", 2)
+    monkeypatch.setattr(bulk_actions, "DRAINED_AT_ONCE", 2)
 
     act(operator(), "drain", ids=str(endpoint.pk))
 

@@ -15,7 +15,7 @@ from deliveries.pipeline.again import deliver_again
 from deliveries.services import job_work, jobs, resending
 from deliveries.services.endpoint_deletion import delete_endpoint
 from deliveries.services.endpoints import update_endpoint
-from deliveries.services.job_work import Progress
+from deliveries.services.slices import Progress
 from deliveries.services.stopping import disable_endpoint, enable_endpoint
 from deliveries.services.subscriptions import update_subscription
 from tenants import ids

@@ -12,7 +12,7 @@ from django.utils import timezone
 from deliveries.job_tasks import expire_exports
 from deliveries.models import Delivery, Job, JobPart
 from deliveries.services import erasing, exports, job_work, jobs
-from deliveries.services.job_work import Progress
+from deliveries.services.slices import Progress
 from tenants import ids
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from deliveries.models import Delivery, Job
 from deliveries.services import erasing, job_work, jobs, resending, searching
-from deliveries.services.job_work import Progress
+from deliveries.services.slices import Progress
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import AuditEntry, Tenant
