@@ -27,7 +27,7 @@ from deliveries import health_tasks, job_tasks
 from deliveries.models import Endpoint
 from deliveries.pipeline import counters, partitions, retention, rollups, sweeps
 from deliveries.pipeline.dispatch import Dispatcher, Ending
-from deliveries.services import polling, receiving, sources, traces
+from deliveries.services import arrivals, polling, sources, traces
 from deliveries.services.endpoint_deletion import forget_deleted
 from deliveries.services.outgoing import open_configured_transport
 from deliveries.services.stopping import disable_by_answer
@@ -202,6 +202,6 @@ def correct_backlog() -> None:
 @shared_task(name="deliveries.forget_incoming", ignore_result=True)
 def forget_incoming() -> None:
     """Each hour: requests to sources that are past their days, inspectors whose time is over, old items of polls."""
-    receiving.forget_requests(now=datetime.now(UTC))
+    arrivals.forget_requests(now=datetime.now(UTC))
     sources.end_inspectors()
     polling.forget()

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deliveries.models import Source
-from deliveries.services import receiving
+from deliveries.services import arrivals
 from tenants import ids
 from tenants.admin.base import Column, OfTenant, OperatorAdmin, Sheet, Table
 from tenants.admin.show import NOTHING, code, link, number, page_url, state, when
@@ -45,7 +45,7 @@ class SourceAdmin(OperatorAdmin):
         return row
 
     def sheet(self, row: Source) -> Sheet:
-        came = receiving.requests_of(row).defer("headers", "query", "body").order_by("-id")[:RECENT]
+        came = arrivals.requests_of(row).defer("headers", "query", "body").order_by("-id")[:RECENT]
         return Sheet(
             title=row.name,
             facts=[

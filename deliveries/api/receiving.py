@@ -16,8 +16,8 @@ from deliveries.inbound.requests import MAX_BODY_BYTES, InboundRequest
 from deliveries.pipeline import counters
 from deliveries.pipeline.ingest import DatabaseUnavailable
 from deliveries.pipeline.publication import hops_of
-from deliveries.services import receiving
-from deliveries.services.receiving import Answer, SourceDisabled, TooManyRequests
+from deliveries.services import doors, receiving
+from deliveries.services.doors import Answer, SourceDisabled, TooManyRequests
 from deliveries.services.sources import base_url
 from tenants import access
 from tenants.addresses import remote_ip_of
@@ -54,7 +54,7 @@ def _receive(request: HttpRequest, token: str) -> Answer:
     if settings.WEBHOOKS_INBOUND_HOST and host_of(request) != settings.WEBHOOKS_INBOUND_HOST:
         return Answer(404, "Not found.")
     try:
-        door = receiving.find_door(token)
+        door = doors.find_door(token)
     except access.NotFound:
         counters.add("incoming:unknown")
         return Answer(404, "Not found.")

@@ -19,9 +19,9 @@ from deliveries.inbound.handshakes import Handshake
 from deliveries.inbound.presets import PRESETS
 from deliveries.inbound.requests import Reason, Verdict
 from deliveries.models import IncomingRequest, Source
-from deliveries.services import receiving, sources
+from deliveries.services import arrivals, sources
+from deliveries.services.arrivals import NotAgain, PayloadErased
 from deliveries.services.history import created_between
-from deliveries.services.receiving import NotAgain, PayloadErased
 from deliveries.services.sources import MAX_OVERLAP, SourceLimitReached, TokenLimitReached
 from deliveries.texts import header_map, readable
 from deliveries.validation import mask_query
@@ -454,7 +454,7 @@ class IncomingRequestsView(SourceAPIView):
     def get(self, request: Request, tenant: str, source: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Newest first. What was refused is here, too; what came to a disabled source or over its limit is not."""
         since, until = check_window(self.query)
-        rows: Any = created_between(receiving.requests_of(self.source), since=since, until=until)  # type: ignore[arg-type] # of our own kind
+        rows: Any = created_between(arrivals.requests_of(self.source), since=since, until=until)  # type: ignore[arg-type] # of our own kind
         if self.query["verdict"]:
             rows = rows.filter(verdict=self.query["verdict"])
         return page(self.query, rows.defer("headers", "query", "body"), serialize=incoming_json)
@@ -474,7 +474,7 @@ class RunAllAgainView(SourceAPIView):
     def post(self, request: Request, tenant: str, source: str) -> Response:  # noqa: ARG002 - DRF's signature
         """After the mapping is mended: up to 500 of verdict `unmapped`, the oldest first. Call again until none is left."""
         NoBody.read(request)
-        mapped, unmapped = receiving.run_all_again(actor=self.actor, source=self.source)
+        mapped, unmapped = arrivals.run_all_again(actor=self.actor, source=self.source)
         return Response({"mapped": mapped, "unmapped": unmapped})
 
 
@@ -483,7 +483,7 @@ class IncomingAPIView(SourceAPIView):
 
     def locate(self, **kwargs: Any) -> None:
         super().locate(**kwargs)
-        self.incoming = receiving.get_request(source=self.source, reference=kwargs["incoming"])
+        self.incoming = arrivals.get_request(source=self.source, reference=kwargs["incoming"])
 
 
 class IncomingRequestView(IncomingAPIView):
@@ -515,7 +515,7 @@ class RunAgainView(IncomingAPIView):
         """By the source as it now is. `409 not_unmapped`: it needs none, or was refused; `409 payload_erased`."""
         NoBody.read(request)
         try:
-            changed = receiving.run_again(actor=self.actor, source=self.source, incoming=self.incoming)
+            changed = arrivals.run_again(actor=self.actor, source=self.source, incoming=self.incoming)
         except NotAgain:
             raise problems.conflict(
                 "not_unmapped", "Only requests whose mapping failed are run again."
@@ -536,5 +536,5 @@ class IncomingDataView(IncomingAPIView):
     )
     def delete(self, request: Request, tenant: str, source: str, incoming: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Headers, query and body of this request. Its event, if it made one, is erased by `…/events/{id}/data`."""
-        receiving.erase_request(actor=self.actor, source=self.source, incoming=self.incoming)
+        arrivals.erase_request(actor=self.actor, source=self.source, incoming=self.incoming)
         return Response(status=204)

@@ -15,8 +15,8 @@ from deliveries.models import IncomingRequest, Source
 from deliveries.pipeline.ingest import DatabaseUnavailable
 from deliveries.portal.showing import payload
 from deliveries.portal.source_forms import SourceForm
-from deliveries.services import receiving, sources
-from deliveries.services.receiving import NotAgain, PayloadErased
+from deliveries.services import arrivals, sources
+from deliveries.services.arrivals import NotAgain, PayloadErased
 from deliveries.services.sources import SourceLimitReached, TokenLimitReached
 from deliveries.texts import header_map, readable
 from deliveries.validation import mask_query
@@ -119,7 +119,7 @@ def recent(request: PortalRequest, source: str) -> HttpResponse:
 @portal_page()
 def request_page(request: PortalRequest, source: str, incoming: str) -> HttpResponse:
     row = found(request, source)
-    came = receiving.get_request(source=row, reference=incoming)
+    came = arrivals.get_request(source=row, reference=incoming)
     context = {
         "source": row,
         "came": _shown(came),
@@ -164,7 +164,7 @@ def delete(request: PortalRequest, source: str) -> HttpResponse:
 def rerun_all(request: PortalRequest, source: str) -> HttpResponse:
     row = found(request, source)
     try:
-        mapped, unmapped = receiving.run_all_again(actor=request.actor, source=row)
+        mapped, unmapped = arrivals.run_all_again(actor=request.actor, source=row)
     except DatabaseUnavailable:
         return errors.unavailable(request)
     text = ngettext("%(count)d is an event now.", "%(count)d are events now.", mapped) % {"count": mapped}
@@ -179,9 +179,9 @@ def rerun_all(request: PortalRequest, source: str) -> HttpResponse:
 @changes()
 def rerun(request: PortalRequest, source: str, incoming: str) -> HttpResponse:
     row = found(request, source)
-    came = receiving.get_request(source=row, reference=incoming)
+    came = arrivals.get_request(source=row, reference=incoming)
     try:
-        changed = receiving.run_again(actor=request.actor, source=row, incoming=came)
+        changed = arrivals.run_again(actor=request.actor, source=row, incoming=came)
     except NotAgain:
         messages.error(request, _("Only requests whose mapping failed are run again."))
     except PayloadErased:
@@ -222,7 +222,7 @@ def _masked(request: PortalRequest, row: Source) -> str:
 
 
 def _recent(request: PortalRequest, row: Source) -> dict[str, Any]:
-    page = page_of(request, receiving.requests_of(row).defer("headers", "body"))
+    page = page_of(request, arrivals.requests_of(row).defer("headers", "body"))
     return {
         "page": page,
         "recent": [_shown(each) for each in page.rows],

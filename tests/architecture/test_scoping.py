@@ -87,7 +87,7 @@ UNSCOPED = {
     ("deliveries/services/usage.py", "month_of"): "operators look at many tenants at once",
     ("tenants/services/finding.py", "memberships_of_people"): "operators look for a person across tenants",
     ("deliveries/services/sources.py", "end_inspectors"): "a sweep over all tenants",
-    ("deliveries/services/receiving.py", "_settings"): "the URL's token is all that is known",
+    ("deliveries/services/doors.py", "settings_of"): "the URL's token is all that is known",
     ("deliveries/services/exports.py", "expire"): "a sweep over all tenants",
     ("tenants/services/portal_links.py", "find_link"): "the token is all that is known",
     ("tenants/services/portal_links.py", "sessions_of"): "the browser's session knows the links alone",

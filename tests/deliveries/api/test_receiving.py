@@ -22,7 +22,7 @@ from django.test.utils import CaptureQueriesContext
 
 from deliveries.inbound.requests import MAX_BODY_BYTES
 from deliveries.models import Event, IncomingRequest, Source
-from deliveries.services import erasing, receiving, sources
+from deliveries.services import arrivals, erasing, sources
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND
 from tenants.services.tenants import delete_tenant, update_tenant
@@ -52,7 +52,7 @@ def make_source(tenant: Tenant | None = None, **fields: Any) -> tuple[Source, st
 
 def kept(source: Source) -> list[IncomingRequest]:
     """The oldest first."""
-    return list(receiving.requests_of(source).order_by("id"))
+    return list(arrivals.requests_of(source).order_by("id"))
 
 
 def verdicts(source: Source) -> list[tuple[str, str, int]]:
@@ -619,7 +619,7 @@ def test_once_mended_it_is_run_again_and_makes_one_event(platform: str) -> None:
         requests.post(f"{platform}{path}", json={"id": number}, timeout=10)
     changed = sources.update_source(actor=COMMAND, source=source, event_type='"order.created"')
 
-    assert receiving.run_all_again(actor=COMMAND, source=changed) == (3, 0)
+    assert arrivals.run_all_again(actor=COMMAND, source=changed) == (3, 0)
 
     assert [each["id"] for _, each in data_of(source.tenant)] == [1, 2]
     assert [each.verdict for each in kept(source)] == ["accepted", "duplicate", "accepted"]
@@ -627,9 +627,9 @@ def test_once_mended_it_is_run_again_and_makes_one_event(platform: str) -> None:
         kept(source)[0].created_at,
         kept(source)[2].created_at,
     ]
-    assert receiving.run_all_again(actor=COMMAND, source=changed) == (0, 0)
-    with pytest.raises(receiving.NotAgain):
-        receiving.run_again(actor=COMMAND, source=changed, incoming=kept(source)[0])
+    assert arrivals.run_all_again(actor=COMMAND, source=changed) == (0, 0)
+    with pytest.raises(arrivals.NotAgain):
+        arrivals.run_again(actor=COMMAND, source=changed, incoming=kept(source)[0])
 
 
 def test_run_again_twice_at_once_makes_one_event(platform: str) -> None:
@@ -638,8 +638,8 @@ def test_run_again_twice_at_once_makes_one_event(platform: str) -> None:
     changed = sources.update_source(actor=COMMAND, source=source, event_type='"order.created"')
     first, second = kept(source)[0], kept(source)[0]
 
-    receiving.run_again(actor=COMMAND, source=changed, incoming=first)
-    receiving.run_again(actor=COMMAND, source=changed, incoming=second)
+    arrivals.run_again(actor=COMMAND, source=changed, incoming=first)
+    arrivals.run_again(actor=COMMAND, source=changed, incoming=second)
 
     assert len(events_of(source.tenant)) == 1
     assert first.event_id == second.event_id
@@ -650,7 +650,7 @@ def test_a_failed_run_again_says_the_new_reason(platform: str) -> None:
     requests.post(f"{platform}{path}", json={}, timeout=10)
     changed = sources.update_source(actor=COMMAND, source=source, event_type='"order.paid"')
 
-    assert receiving.run_all_again(actor=COMMAND, source=changed) == (0, 1)
+    assert arrivals.run_all_again(actor=COMMAND, source=changed) == (0, 1)
 
     (row,) = kept(source)
     assert (row.verdict, row.reason) == ("unmapped", "event_refused")
@@ -694,13 +694,13 @@ def test_a_request_without_event_is_erased_by_itself_and_not_run_again(platform:
     requests.post(f"{platform}{path}", json={"name": "Ada"}, timeout=10)
     (row,) = kept(source)
 
-    receiving.erase_request(actor=COMMAND, source=source, incoming=row)
+    arrivals.erase_request(actor=COMMAND, source=source, incoming=row)
 
     (row,) = kept(source)
     assert (bytes(row.body), bytes(row.headers), bytes(row.query)) == (b"", b"", b"")
     assert row.erased_at is not None
-    with pytest.raises(receiving.PayloadErased):
-        receiving.run_again(actor=COMMAND, source=source, incoming=row)
+    with pytest.raises(arrivals.PayloadErased):
+        arrivals.run_again(actor=COMMAND, source=source, incoming=row)
 
 
 def test_requests_are_forgotten_after_their_days(platform: str, settings: Any) -> None:
@@ -709,9 +709,9 @@ def test_requests_are_forgotten_after_their_days(platform: str, settings: Any) -
     requests.post(f"{platform}{path}", json={}, timeout=10)
     now = datetime.now(UTC)
 
-    receiving.forget_requests(now=now + timedelta(days=13, hours=23))
+    arrivals.forget_requests(now=now + timedelta(days=13, hours=23))
     assert len(kept(source)) == 1
-    receiving.forget_requests(now=now + timedelta(days=14, minutes=1))
+    arrivals.forget_requests(now=now + timedelta(days=14, minutes=1))
 
     assert kept(source) == []
     assert len(events_of(source.tenant)) == 1

@@ -12,7 +12,7 @@ from django.test import Client
 from deliveries.models import Source
 from deliveries.pipeline.signing import HmacKey, parse_secret, sign
 from deliveries.services import sources
-from deliveries.services.receiving import requests_of
+from deliveries.services.arrivals import requests_of
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.services.audit import COMMAND
