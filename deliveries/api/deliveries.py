@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
-from deliveries.api.endpoints import ENDPOINT_REFERENCE
+from deliveries.api.endpoint_shapes import ENDPOINT_REFERENCE
 from deliveries.models import Attempt, Delivery
 from deliveries.pipeline.outcome import Outcome, explain
 from deliveries.services import deliveries

@@ -19,7 +19,7 @@ from deliveries.api.deliveries import (
     endpoint_reference,
     not_sendable,
 )
-from deliveries.api.endpoints import ENDPOINT_REFERENCE
+from deliveries.api.endpoint_shapes import ENDPOINT_REFERENCE
 from deliveries.api.publish import publish, publish_batch
 from deliveries.models import Event
 from deliveries.pipeline.json_bytes import MAX_BATCH

@@ -10,7 +10,8 @@ from rest_framework.response import Response
 
 from deliveries import validation
 from deliveries.api.deliveries import not_sendable
-from deliveries.api.endpoints import PATTERN, READ, WRITE, EndpointAPIView
+from deliveries.api.endpoint_shapes import PATTERN
+from deliveries.api.endpoints import READ, WRITE, EndpointAPIView
 from deliveries.models import Job
 from deliveries.services import jobs
 from deliveries.services.deliveries import EndpointStopped

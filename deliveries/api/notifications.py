@@ -4,7 +4,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deliveries.api.endpoints import READ, URL, WRITE
+from deliveries.api.endpoint_shapes import URL
+from deliveries.api.endpoints import READ, WRITE
 from deliveries.services import endpoint_settings, slack
 from tenants.api import fields
 from tenants.api.fields import Field, Input, Output, Shown

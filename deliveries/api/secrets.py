@@ -8,7 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
-from deliveries.api.endpoints import SECRET, WRITE, EndpointAPIView, refusing
+from deliveries.api.endpoint_shapes import SECRET
+from deliveries.api.endpoints import WRITE, EndpointAPIView, refusing
 from deliveries.services import secrets
 from deliveries.services.secrets import MAX_OVERLAP
 from tenants.api import fields

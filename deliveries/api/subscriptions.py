@@ -7,7 +7,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deliveries import validation
-from deliveries.api.endpoints import PATTERN, READ, WRITE, EndpointAPIView, location_of, refusing
+from deliveries.api.endpoint_shapes import PATTERN
+from deliveries.api.endpoints import READ, WRITE, EndpointAPIView, location_of, refusing
 from deliveries.expressions import MAX_EXPRESSION_BYTES
 from deliveries.models import Subscription
 from deliveries.services import subscriptions

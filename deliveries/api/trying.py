@@ -10,7 +10,8 @@ from rest_framework.response import Response
 
 from deliveries import validation
 from deliveries.api.deliveries import DeliveryOut, delivery_json
-from deliveries.api.endpoints import CHANNEL, PATTERN, READ, WRITE, EndpointAPIView
+from deliveries.api.endpoint_shapes import CHANNEL, PATTERN
+from deliveries.api.endpoints import READ, WRITE, EndpointAPIView
 from deliveries.api.publish import problem_of
 from deliveries.api.subscriptions import EXPRESSION, SUBSCRIPTION_ID
 from deliveries.expressions import TransformationFailed

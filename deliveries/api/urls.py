@@ -3,6 +3,7 @@
 from django.urls import path
 
 from deliveries.api import (
+    arrivals,
     deliveries,
     endpoints,
     events,
@@ -65,9 +66,9 @@ urlpatterns = [
     path(SOURCES, sources.SourcesView.as_view()),
     path(SOURCE, sources.SourceView.as_view()),
     path(f"{SOURCE}/url/rotate", sources.TokenView.as_view()),
-    path(f"{SOURCE}/requests", sources.IncomingRequestsView.as_view()),
-    path(f"{SOURCE}/rerun", sources.RunAllAgainView.as_view()),
-    path(INCOMING, sources.IncomingRequestView.as_view()),
-    path(f"{INCOMING}/rerun", sources.RunAgainView.as_view()),
-    path(f"{INCOMING}/data", sources.IncomingDataView.as_view()),
+    path(f"{SOURCE}/requests", arrivals.IncomingRequestsView.as_view()),
+    path(f"{SOURCE}/rerun", arrivals.RunAllAgainView.as_view()),
+    path(INCOMING, arrivals.IncomingRequestView.as_view()),
+    path(f"{INCOMING}/rerun", arrivals.RunAgainView.as_view()),
+    path(f"{INCOMING}/data", arrivals.IncomingDataView.as_view()),
 ]
