@@ -1,7 +1,7 @@
 """The operators' site: Django's admin with pages of our own.
 
 Lists and pages of single things stand in `tenants/admin` and `deliveries/admin`, and register themselves here; what
-gathers from all tenants stands in `operator_pages`.
+gathers from all tenants stands in `operator_dashboard`, `operator_pages` and `operator_usage`.
 """
 
 from typing import Any
@@ -35,6 +35,7 @@ class OperatorSite(admin.AdminSite):
         from deliveries.admin.usage import of_tenant  # noqa: PLC0415
         from tenants.admin import support  # noqa: PLC0415
         from webhooks_platform import operator_pages as pages  # noqa: PLC0415
+        from webhooks_platform import operator_usage as usage  # noqa: PLC0415
 
         view = self.admin_view
         return [
@@ -44,8 +45,8 @@ class OperatorSite(admin.AdminSite):
             path("support/<uuid:object_id>/", view(support.begin), name="support"),
             path("support/<uuid:object_id>/end/", view(support.end), name="support-end"),
             path("usage/<uuid:object_id>/", view(of_tenant), name="tenant-usage"),
-            path("usage/", view(pages.usage_list), name="usage"),
-            path("usage.csv", view(pages.usage_csv), name="usage-csv"),
+            path("usage/", view(usage.usage_list), name="usage"),
+            path("usage.csv", view(usage.usage_csv), name="usage-csv"),
             path("act/", view(actions.act_on_chosen), name="act-on-chosen"),
             path("act/<slug:action>/", view(actions.act), name="act"),
             *super().get_urls(),
@@ -101,6 +102,7 @@ class OperatorSite(admin.AdminSite):
         extra_context: dict[str, Any] | None = None,  # noqa: ARG002 - as above
     ) -> TemplateResponse:
         # As above.
-        from webhooks_platform import operator_pages as pages  # noqa: PLC0415
+        from webhooks_platform.operator_dashboard import dashboard  # noqa: PLC0415
+        from webhooks_platform.operator_pages import may_look  # noqa: PLC0415
 
-        return super().index(request, pages.dashboard() if pages.may_look(request) else {})
+        return super().index(request, dashboard() if may_look(request) else {})

@@ -30,6 +30,7 @@ def main() -> None:
     from deliveries.bench.children import ChildDied  # noqa: PLC0415
     from deliveries.bench.platform import NotReady  # noqa: PLC0415
     from deliveries.bench.report import Line  # noqa: PLC0415
+    from deliveries.bench.rig import Lost  # noqa: PLC0415
 
     options: dict[str, Any] = json.loads(sys.argv[1])
     name = options.pop("scenario")
@@ -41,7 +42,7 @@ def main() -> None:
                 endpoint_scenarios, name
             )
             answer = {"lines": [line.as_json() for line in measure(**options)]}
-    except (scenarios.Lost, ChildDied, NotReady) as error:
+    except (Lost, ChildDied, NotReady) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     sys.stdout.write(json.dumps(answer) + "\n")
 

@@ -3,7 +3,8 @@
 import time
 
 from deliveries.bench.report import Line
-from deliveries.bench.scenarios import BATCH, Bench, Lost, running_bench
+from deliveries.bench.rig import Bench, Lost, running_bench
+from deliveries.bench.scenarios import BATCH
 from deliveries.bench.world import World
 from deliveries.models import Endpoint
 from deliveries.services import sources

@@ -1,205 +1,22 @@
-"""What is measured. Each scenario runs in a process and a database of its own (`__main__`) and returns lines of figures.
+"""What is measured. Each scenario runs in a process and a database of its own (`__main__`) and returns lines of figures."""
 
-Sending is held by pausing lanes, so that publishing and delivering can be timed apart. The clock of a delivery run
-starts when the lanes are let go and stops when everything was received *and* recorded.
-"""
-
-import contextlib
-import os
 import statistics
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import psycopg
-
 from deliveries.bench import full_tables
-from deliveries.bench.certificates import make_certificates
-from deliveries.bench.children import NameServer, Receiver, run_publisher
 from deliveries.bench.dns import SUFFIX
 from deliveries.bench.platform import Platform
-from deliveries.bench.publisher import Plan
 from deliveries.bench.report import Line
-from deliveries.bench.world import World, make_world
-from deliveries.pipeline.database import Row, connect
-from deliveries.pipeline.wake import nudge
+from deliveries.bench.rig import STALL_SECONDS, Bench, Delivered, Lost, running_bench, say
+from deliveries.bench.world import World
 
 CONNECTIONS = 16
 
 BATCH = 100
 """Events in a batched publish."""
-
-STALL_SECONDS = 60.0
-"""Nothing more received or recorded for so long: what is missing then is lost."""
-
-
-class Lost(Exception):
-    """Accepted, received and recorded differ, or a signature was wrong. The message has the numbers."""
-
-
-@dataclass(slots=True)
-class Delivered:
-    deliveries: int
-    seconds: float
-    cpu_seconds: float
-
-    @property
-    def per_second(self) -> float:
-        return self.deliveries / self.seconds
-
-    @property
-    def cpu_us(self) -> float:
-        return self.cpu_seconds / self.deliveries * 1e6
-
-
-@dataclass(slots=True)
-class Counted:
-    accepted: int
-    received: int
-    recorded: int
-
-
-@dataclass(slots=True)
-class Bench:
-    """A receiver and the platform, running, and a connection to look into the database."""
-
-    receiver: Receiver
-    platform: Platform
-    connection: psycopg.Connection[Row]
-    folder: Path
-    accepted: int = 0
-    """Deliveries that publishers were promised."""
-
-    def make_world(self, **details: Any) -> World:
-        details.setdefault("base_url", lambda _: f"http://127.0.0.1:{self.receiver.port}")
-        world = make_world(**details)
-        self.receiver.keep_secrets(world.secrets)
-        return world
-
-    # --- publishing ---------------------------------------------------------------------------------------------------
-
-    def plan(self, world: World, events: int, **details: Any) -> Plan:
-        return Plan(port=self.platform.port, targets=world.targets, events=events, **details)
-
-    def publish(self, plan: Plan) -> dict[str, Any]:
-        if not plan.events:
-            return {"accepted": 0, "events_per_second": 0.0}
-        result = run_publisher(plan)
-        if result["refused"] or result["unanswered"]:
-            raise Lost(f"not everything was accepted: {result}")
-        self.accepted += result["deliveries"]
-        return result
-
-    # --- holding and letting go ---------------------------------------------------------------------------------------
-
-    def hold(self, world: World) -> None:
-        self.connection.execute(
-            "UPDATE deliveries_lane SET is_paused = true WHERE endpoint_id = ANY(%s)", [world.endpoints]
-        )
-
-    def let_go(self, world: World) -> float:
-        """Returns the time at which the lanes were free: the commit, not the update before it."""
-        with self.connection.transaction():
-            self.connection.execute(
-                "UPDATE deliveries_lane SET is_paused = false WHERE endpoint_id = ANY(%s)", [world.endpoints]
-            )
-            began = time.monotonic()
-        nudge()
-        return began
-
-    def deliver(self, world: World) -> Delivered:
-        """Let go, and wait until all that was accepted so far is received and recorded."""
-        cpu = self.platform.dispatch_cpu_seconds()
-        before = self.receiver.count()["distinct"]
-        began = self.let_go(world)
-        self.wait_for_all()
-        return Delivered(
-            deliveries=self.accepted - before,
-            seconds=time.monotonic() - began,
-            cpu_seconds=self.platform.dispatch_cpu_seconds() - cpu,
-        )
-
-    def wait_for_all(self) -> None:
-        """Raises Lost when nothing moves any more."""
-        seen = (-1, -1)
-        since = time.monotonic()
-        while True:
-            received = self.receiver.count()["distinct"]
-            pending = self.pending() if received >= self.accepted else -1
-            if received >= self.accepted and pending == 0:
-                return
-            if (received, pending) != seen:
-                seen, since = (received, pending), time.monotonic()
-            elif time.monotonic() - since > STALL_SECONDS:
-                raise Lost(self.shortfall())
-            self.platform.check()
-            time.sleep(0.02)
-
-    def pending(self) -> int:
-        """Through the partial index of what is owed: the fewer there are, the cheaper."""
-        return self.number("SELECT count(*) FROM deliveries_delivery WHERE status = 'pending'")
-
-    def recorded(self) -> int:
-        """Deliveries that succeeded and have their attempt."""
-        return self.number(
-            "SELECT count(*) FROM deliveries_delivery d WHERE status = 'succeeded'"
-            " AND EXISTS (SELECT FROM deliveries_attempt a WHERE a.delivery_id = d.id AND a.outcome = 'succeeded')"
-        )
-
-    def number(self, query: str, parameters: Sequence[object] = ()) -> int:
-        row = self.connection.execute(query, parameters).fetchone()
-        assert row is not None
-        return int(row[0])
-
-    def shortfall(self) -> str:
-        outcomes = self.connection.execute(
-            "SELECT status, last_outcome, count(*) FROM deliveries_delivery GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 8"
-        ).fetchall()
-        return f"accepted {self.accepted}, received {self.receiver.count()['distinct']}, recorded {self.recorded()}: {outcomes}"
-
-    def check_counts(self, *, recorded_before: int = 0) -> Counted:
-        """Accepted, received and recorded, which must be one number. Raises Lost."""
-        report = self.receiver.report()
-        counted = Counted(self.accepted, report["distinct"], self.recorded() - recorded_before)
-        if not counted.accepted == counted.received == counted.recorded:
-            raise Lost(self.shortfall())
-        if report["bad_signatures"] or (report["requests"] >= 100 and not report["verified"]):
-            raise Lost(f"signatures: {report['verified']} verified, {report['bad_signatures']} wrong")
-        return counted
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def running_bench(*, is_tls: bool = False) -> Iterator[Bench]:
-    """Everything up, with the receiver's port alone let through the guard."""
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="webhooks-bench-")))
-        environment = dict(os.environ)
-        names = stack.enter_context(NameServer())
-        environment["WEBHOOKS_DNS_SERVERS"] = f"127.0.0.1:{names.port}"
-        if is_tls:
-            certificates = make_certificates(folder)
-            environment["WEBHOOKS_CA_FILE"] = str(certificates.authority)
-            receiver = stack.enter_context(Receiver(address="127.0.0.0/8", certificate=certificates.server))
-            environment["WEBHOOKS_ALLOWED_NETWORKS"] = f"127.0.0.0/8@{receiver.port}"
-        else:
-            receiver = stack.enter_context(Receiver())
-            environment["WEBHOOKS_ALLOWED_NETWORKS"] = f"127.0.0.1/32@{receiver.port}"
-        platform = Platform(environment=environment, folder=folder)
-        stack.callback(platform.stop)
-        say("starting web server and workers …")
-        platform.start()
-        connection = connect(application_name="webhooks-bench", statement_timeout_seconds=0)
-        stack.callback(connection.close)
-        yield Bench(receiver=receiver, platform=platform, connection=connection, folder=folder)
 
 
 # --- the bench itself -------------------------------------------------------------------------------------------------
