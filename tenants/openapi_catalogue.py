@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tenants import validation
-from tenants.schemas import DIALECT
+from tenants.schemas import DIALECT, objects_in
 from tenants.validation import Collector, Invalid, InvalidContent
 
 ENVELOPE: Final = {"type", "timestamp", "data"}
@@ -76,7 +76,7 @@ def _operation(each: Described) -> dict[str, Any]:
 
 
 def _identified(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    if "$id" in schema or not any("$ref" in each for each in _objects(schema)):
+    if "$id" in schema or not any("$ref" in each for each in objects_in(schema)):
         return schema
     return {"$id": f"{ID_PREFIX}{name}", **schema}
 
@@ -263,14 +263,3 @@ def _pointed(reference: Any, document: dict[str, Any]) -> Any:
             raise Invalid("invalid", f"$ref {validation.shown(reference)} leads to nothing.")
         current = current[key]
     return current
-
-
-def _objects(value: Any) -> Iterable[dict[str, Any]]:
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, dict):
-            yield current
-            waiting += current.values()
-        elif isinstance(current, list):
-            waiting += current

@@ -55,7 +55,7 @@ def compile_schema(schema: Any) -> CompiledSchema:
         raise InvalidSchema(f"A schema may have at most {MAX_SCHEMA_BYTES} bytes.")
     if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
         raise InvalidSchema(f"$schema must be {DIALECT}, or left out.")
-    if sum(_count_patterns(each) for each in _objects(schema)) > MAX_PATTERNS:
+    if sum(_count_patterns(each) for each in objects_in(schema)) > MAX_PATTERNS:
         raise InvalidSchema(f"A schema may have at most {MAX_PATTERNS} patterns.")
     _judge_cost(schema)
     try:
@@ -161,7 +161,7 @@ def _refuse_endless(nodes: list[_Node], group: list[int], number: int) -> None:
 
 def _nodes_of(root: dict[str, Any]) -> list[_Node]:
     """Every schema that is reached from the root, the root first."""
-    anchors = {each["$anchor"]: each for each in _objects(root) if isinstance(each.get("$anchor"), str)}
+    anchors = {each["$anchor"]: each for each in objects_in(root) if isinstance(each.get("$anchor"), str)}
     positions = {id(root): 0}
     schemas: list[dict[str, Any]] = [root]
     nodes = [_Node()]
@@ -213,7 +213,8 @@ def _found(
             yield from (each for each in inner if isinstance(each, dict))
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
+def objects_in(value: Any) -> Iterator[dict[str, Any]]:
+    """The value itself, and all that are within it, however deep."""
     waiting = [value]
     while waiting:
         current = waiting.pop()

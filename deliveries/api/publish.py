@@ -6,7 +6,7 @@ Who may publish is decided by `tenants.access`, the shape of the body by `json_b
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
@@ -33,6 +33,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
 
 View = Callable[..., HttpResponseBase]
+Decoded = TypeVar("Decoded")
 
 
 def publish_or(list_view: View) -> View:
@@ -48,14 +49,7 @@ def publish_or(list_view: View) -> View:
 def publish(request: HttpRequest, tenant: str) -> HttpResponse:
     """`POST /tenants/{tenant}/events`"""
     entry = _enter(request, tenant)
-    try:
-        one = decode_publish(entry.body)
-    except InvalidContent:
-        counters.add("publishes:invalid")
-        raise
-    except MalformedJson as error:
-        counters.add("publishes:malformed_json")
-        raise problems.malformed_json(str(error)) from None
+    one = _decoded(entry.body, decode_publish)
     key = _idempotency_key(request)
     idempotency = None if key is None else Idempotency(key, fingerprint("POST", request.path, entry.body))
     result = _run(request, [_event(one, entry, idempotency)])[0]
@@ -75,14 +69,7 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
         access.authenticate(request.META.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
         raise problems.method_not_allowed(["POST"])
     entry = _enter(request, tenant)
-    try:
-        items = decode_batch(entry.body)
-    except InvalidContent:
-        counters.add("publishes:invalid")
-        raise
-    except MalformedJson as error:
-        counters.add("publishes:malformed_json")
-        raise problems.malformed_json(str(error)) from None
+    items = _decoded(entry.body, decode_batch)
     header_key = _idempotency_key(request)
     digest = b"" if header_key is None else fingerprint("POST", request.path, entry.body)
 
@@ -146,6 +133,17 @@ def _enter(request: HttpRequest, reference: str) -> _Entry:
         raise problems.too_large(MAX_BATCH_BYTES)
     hops = _hops(meta.get("HTTP_WEBHOOK_HOPS", ""))
     return _Entry(tenant_id=facts.id.bytes, body=request.body, hops=hops, rate=rate)
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:
+    try:
+        return decode(body)
+    except InvalidContent:
+        counters.add("publishes:invalid")
+        raise
+    except MalformedJson as error:
+        counters.add("publishes:malformed_json")
+        raise problems.malformed_json(str(error)) from None
 
 
 def _is_json(content_type: str) -> bool:

@@ -1,7 +1,6 @@
 """Published events: found, listed, and sent again. Called by the API and the portal."""
 
 from datetime import datetime
-from uuid import UUID
 
 from django.db import transaction
 
@@ -9,7 +8,7 @@ from deliveries.models import Delivery, Endpoint, Event
 from deliveries.pipeline.again import Again, deliver_again
 from deliveries.services.deliveries import PayloadErased, check_sendable, hold_payload
 from deliveries.services.history import created_between
-from deliveries.services.routing import settings_now, targets_of
+from deliveries.services.routing import owed, settings_now, targets_of
 from tenants import access, ids
 from tenants.models import Tenant
 from tenants.scoping import TenantQuerySet
@@ -76,13 +75,4 @@ def _again(tenant: Tenant, event: Event, endpoint: Endpoint | None) -> list[Agai
     targets = targets_of(settings_now(tenant, endpoint=endpoint), event)
     if endpoint is not None and not targets:
         return [Again(event.id, endpoint.id)]
-    return [
-        Again(
-            event_id=event.id,
-            endpoint_id=UUID(bytes=target.endpoint_id),
-            subscription_id=None if target.subscription_id is None else UUID(bytes=target.subscription_id),
-            body=target.body,
-            error=target.error,
-        )
-        for target in targets
-    ]
+    return owed(event.id, targets)

@@ -74,15 +74,8 @@ def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
         check_sendable(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id)
         try:
             with transaction.atomic():
-                job: Job = Job.objects.for_tenant(endpoint.tenant_id).create(
-                    tenant_id=endpoint.tenant_id,
-                    endpoint=endpoint,
-                    kind=plan.kind,
-                    only=plan.only,
-                    event_types=plan.event_types,
-                    since=plan.since,
-                    until=plan.until,
-                )
+                job = _planned(endpoint, plan)
+                job.save(force_insert=True)
         except IntegrityError:
             running = jobs_of(endpoint.tenant_id).filter(endpoint=endpoint, status=Job.Status.RUNNING)
             raise JobRunning(running.values_list("id", flat=True).first()) from None
@@ -162,7 +155,11 @@ DONE_WITH: Final = {
 def count(*, endpoint: Endpoint, plan: Plan, seconds: float | None = None) -> int:
     """How many deliveries a job would make now. Raises TooManyToCount, EndpointStopped."""
     check_sendable(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id)
-    job = Job(
+    return _counted(_planned(endpoint, plan), seconds=DRY_RUN_SECONDS if seconds is None else seconds)
+
+
+def _planned(endpoint: Endpoint, plan: Plan) -> Job:
+    return Job(
         tenant_id=endpoint.tenant_id,
         endpoint=endpoint,
         kind=plan.kind,
@@ -171,7 +168,6 @@ def count(*, endpoint: Endpoint, plan: Plan, seconds: float | None = None) -> in
         since=plan.since,
         until=plan.until,
     )
-    return _counted(job, seconds=DRY_RUN_SECONDS if seconds is None else seconds)
 
 
 def _counted(job: Job, *, seconds: float) -> int:

@@ -15,7 +15,7 @@ from deliveries.models import Job
 from deliveries.pipeline.again import Again
 from deliveries.pipeline.fan_out import TenantSettings, fan_out, receivers_of
 from deliveries.services.history import first_key, last_key
-from deliveries.services.routing import settings_now
+from deliveries.services.routing import owed, settings_now
 from deliveries.validation import pattern_matches
 
 BATCH: Final = 500
@@ -220,16 +220,7 @@ def _targets(settings: TenantSettings, event: _Event) -> list[Again]:
         channels=event.channels,
         occurred_at=event.occurred_at,
     )
-    return [
-        Again(
-            event_id=event.id,
-            endpoint_id=UUID(bytes=target.endpoint_id),
-            subscription_id=None if target.subscription_id is None else UUID(bytes=target.subscription_id),
-            body=target.body,
-            error=target.error,
-        )
-        for target in targets
-    ]
+    return owed(event.id, targets)
 
 
 def _is_of_type(job: Job, event_type: str) -> bool:

@@ -1,6 +1,10 @@
 """Where events would go as the settings are now: what replay asks `fan_out`, outside of publishing."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from deliveries.models import Endpoint, Event, Subscription
+from deliveries.pipeline.again import Again
 from deliveries.pipeline.fan_out import Receiver, Target, TenantSettings, compile_route, fan_out
 from tenants.models import Tenant
 
@@ -49,3 +53,17 @@ def targets_of(settings: TenantSettings, event: Event) -> list[Target]:
         channels=event.channels,
         occurred_at=event.occurred_at,
     )
+
+
+def owed(event_id: UUID, targets: Sequence[Target]) -> list[Again]:
+    """What is to be made of an event that goes to these targets once more."""
+    return [
+        Again(
+            event_id=event_id,
+            endpoint_id=UUID(bytes=target.endpoint_id),
+            subscription_id=None if target.subscription_id is None else UUID(bytes=target.subscription_id),
+            body=target.body,
+            error=target.error,
+        )
+        for target in targets
+    ]

@@ -24,13 +24,12 @@ from deliveries.pipeline.signing import (
     secret_text,
 )
 from deliveries.sealed import open_secret, seal_secret
-from deliveries.services.snapshots import keep_snapshot
+from deliveries.services.snapshots import keep_snapshot, mark_changed
 from deliveries.validation import Invalid
 from tenants import access, ids
 from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import Actor
-from tenants.services.versions import raise_settings_version
 
 MAX_LIVE: Final = 5
 """Each adds a signature to every request."""
@@ -138,14 +137,7 @@ def rotate_secret(
 ) -> Shown:
     """Raises SecretLimitReached, InvalidContent, access.NotFound (deleted meanwhile)."""
     with transaction.atomic():
-        version = raise_settings_version(endpoint.tenant_id)
-        changed = (
-            Endpoint.objects.for_tenant(endpoint.tenant_id)
-            .filter(id=endpoint.id, deleted_at__isnull=True)
-            .update(version=version, updated_at=Now())
-        )
-        if not changed:
-            raise access.NotFound
+        version = mark_changed(endpoint)
         endpoint.refresh_from_db()
         made = add_secret(endpoint, secret=secret, overlap=overlap)
         keep_snapshot(endpoint, version=version)

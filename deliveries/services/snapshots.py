@@ -9,9 +9,24 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from deliveries.models import Endpoint, EndpointVersion, Subscription
 from deliveries.validation import mask_url
+from tenants import access
+from tenants.services.versions import raise_settings_version
+
+
+def mark_changed(endpoint: Endpoint) -> int:
+    """For changes of what belongs to it: raise the version, which locks the tenant's settings, and give it to its row.
+
+    Raises access.NotFound if it was deleted meanwhile.
+    """
+    version = raise_settings_version(endpoint.tenant_id)
+    rows = Endpoint.objects.for_tenant(endpoint.tenant_id).filter(id=endpoint.id, deleted_at__isnull=True)
+    if not rows.update(version=version, updated_at=Now()):
+        raise access.NotFound
+    return version
 
 
 def subscriptions_of(endpoint: Endpoint) -> list[Subscription]:

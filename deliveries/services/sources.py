@@ -16,13 +16,14 @@ from django.db.models import F, Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from deliveries.expressions import InvalidExpression, compile_naming, compile_transformation
+from deliveries.expressions import compile_naming, compile_transformation
 from deliveries.inbound import verification
 from deliveries.inbound.handshakes import Handshake
 from deliveries.inbound.presets import PRESETS
 from deliveries.inbound.verification import Verification
 from deliveries.models import Source, SourceToken
 from deliveries.sealed import open_source_secrets, seal_source_secrets
+from deliveries.services.subscriptions import expression_text
 from deliveries.validation import CONTROL, Collector, Invalid, choice, text, whole_number
 from tenants import access, ids
 from tenants.models import Tenant
@@ -70,21 +71,11 @@ class TokenLimitReached(Exception):
 
 
 def event_type_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    try:
-        return compile_naming(value).text
-    except InvalidExpression as error:
-        raise Invalid("invalid_expression", str(error)) from None
+    return expression_text(value, compile_naming)
 
 
 def data_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    try:
-        return compile_transformation(value).text
-    except InvalidExpression as error:
-        raise Invalid("invalid_expression", str(error)) from None
+    return expression_text(value, compile_transformation)
 
 
 def preset(value: object) -> str:

@@ -1,6 +1,6 @@
 """Which events an endpoint gets: subscriptions, one by one or by the shorthand of patterns. Called by API and portal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,16 +9,22 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from deliveries import validation
-from deliveries.expressions import InvalidExpression, compile_filter, compile_transformation
+from deliveries.expressions import (
+    Filter,
+    InvalidExpression,
+    Naming,
+    Transformation,
+    compile_filter,
+    compile_transformation,
+)
 from deliveries.models import Endpoint, Subscription
-from deliveries.services.snapshots import keep_snapshot
+from deliveries.services.snapshots import keep_snapshot, mark_changed
 from deliveries.validation import OPERATIONAL_PREFIXES, Collector, Invalid
 from tenants import access, ids
 from tenants.models import EventType, Tenant
 from tenants.said import said
 from tenants.services import audit
 from tenants.services.audit import Actor
-from tenants.services.versions import raise_settings_version
 
 DEFAULTS: Final[dict[str, Any]] = {"filter": None, "transformation": None, "description": ""}
 
@@ -35,19 +41,19 @@ class SubscriptionLimitReached(Exception):
 
 
 def filter_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise Invalid("invalid_type", "Must be a text.")
-    try:
-        return compile_filter(value).text
-    except InvalidExpression as error:
-        raise Invalid("invalid_expression", str(error)) from None
+    return expression_text(value, compile_filter)
 
 
 def transformation_text(value: object) -> str:
+    return expression_text(value, compile_transformation)
+
+
+def expression_text(value: object, compiling: Callable[[str], Filter | Transformation | Naming]) -> str:
+    """CEL that compiles. Raises Invalid."""
     if not isinstance(value, str):
         raise Invalid("invalid_type", "Must be a text.")
     try:
-        return compile_transformation(value).text
+        return compiling(value).text
     except InvalidExpression as error:
         raise Invalid("invalid_expression", str(error)) from None
 
@@ -200,14 +206,7 @@ def _row(endpoint: Endpoint, subscription: Subscription) -> Subscription:
 
 def _begin(endpoint: Endpoint) -> int:
     """Locks the tenant's settings, and refreshes what limits are read from."""
-    version = raise_settings_version(endpoint.tenant_id)
-    changed = (
-        Endpoint.objects.for_tenant(endpoint.tenant_id)
-        .filter(id=endpoint.id, deleted_at__isnull=True)
-        .update(version=version, updated_at=Now())
-    )
-    if not changed:
-        raise access.NotFound
+    version = mark_changed(endpoint)
     endpoint.tenant = Tenant.objects.get(id=endpoint.tenant_id)
     return version
 

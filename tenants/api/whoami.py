@@ -12,6 +12,7 @@ from tenants.api import fields
 from tenants.api.fields import Output, Shown
 from tenants.api.permissions import ANY_KEY
 from tenants.api.rendering import optional_time_text
+from tenants.api.tenants import EXAMPLE
 from tenants.api.views import APIView
 from tenants.models import ApiKey, Tenant
 
@@ -65,24 +66,10 @@ class WhoAmIView(APIView):
                         "slug": "acme",
                         "name": "Acme",
                         "status": "active",
-                        "limits": {
-                            "endpoints": 50,
-                            "subscriptions_per_endpoint": 100,
-                            "payload_bytes": 262144,
-                            "events_per_second": None,
-                            "disable_after_days": 5,
-                            "disable_after_failures": None,
-                        },
+                        "limits": EXAMPLE["limits"],
                     },
                     "scopes": ["events:write"],
-                    "limits": {
-                        "endpoints": 50,
-                        "subscriptions_per_endpoint": 100,
-                        "payload_bytes": 262144,
-                        "events_per_second": None,
-                        "disable_after_days": 5,
-                        "disable_after_failures": None,
-                    },
+                    "limits": EXAMPLE["limits"],
                 },
             )
         ],
