@@ -1,13 +1,11 @@
 """Recover, replay and their jobs: what is sent again, once, in batches, whoever is killed meanwhile."""
 
 import json
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connections
 
 from deliveries.job_tasks import run_job
 from deliveries.models import Delivery, Endpoint, Event, Job
@@ -23,6 +21,7 @@ from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
 from tests.support.published import deliveries_of, delivery_of, end, make_endpoint, make_type, publish
+from tests.support.racing import at_once
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -290,19 +289,11 @@ def test_two_that_start_at_once_are_one_job(tenant: Tenant) -> None:
     """Both have seen no running job; the unique index lets one of them in."""
     endpoint = make_endpoint(tenant)
     api = tenant_api(tenant)
-    answers: list[int] = []
-    barrier = threading.Barrier(4)
 
-    def start() -> None:
-        barrier.wait()
-        answers.append(api.post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}).status_code)
-        connections.close_all()
+    def start(_: int) -> int:
+        return api.post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}).status_code
 
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(4, start)
 
     assert sorted(answers) == [202, 409, 409, 409]
     assert Job.objects.for_tenant(tenant).count() == 1
@@ -397,16 +388,11 @@ def test_two_workers_of_one_job_do_not_meet(tenant: Tenant, monkeypatch: pytest.
     started = body(tenant_api(tenant).post(path(tenant, endpoint, "recover"), {"since": LONG_AGO}), 202)
     job_id = ids.from_text("job", started["id"])
 
-    def run() -> None:
+    def run(_: int) -> None:
         for _ in range(100):
             job_work.work(job_id=job_id)
-        connections.close_all()
 
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(3, run)
 
     assert finish(tenant, started)["done"] == 20
     assert replayed(endpoint) == [event.id for event in events]

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import io
 import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from tenants.services.tenants import delete_tenant, update_tenant
 from tests.support.api import make_tenant, tenant_api
 from tests.support.builders import deliveries_of, events_of, make_endpoint
 from tests.support.live import live_platform
+from tests.support.racing import at_once
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -541,18 +541,11 @@ def test_an_id_counts_within_its_window_and_its_source(platform: str) -> None:
 def test_many_of_one_id_at_once_make_one_event(platform: str) -> None:
     """They meet in one transaction, or find the first one's key locked or kept: whichever it is, one event."""
     source, path = make_source(dedup_header="x-id")
-    answers: list[int] = []
 
-    def send() -> None:
-        answers.append(
-            requests.post(f"{platform}{path}", json={}, headers={"X-Id": "a"}, timeout=20).status_code
-        )
+    def send(_: int) -> int:
+        return requests.post(f"{platform}{path}", json={}, headers={"X-Id": "a"}, timeout=20).status_code
 
-    threads = [threading.Thread(target=send) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(12, send)
 
     assert answers == [200] * 12
     assert len(events_of(source.tenant)) == 1

@@ -29,6 +29,7 @@ from tests.support.builders import (
     publish,
     raise_version,
 )
+from tests.support.racing import at_once
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -189,23 +190,16 @@ def test_many_callers_at_once_are_all_answered_and_share_commits() -> None:
     tenants = [make_tenant() for _ in range(4)]
     for tenant in tenants:
         make_endpoint(tenant, URL)
-    start = threading.Barrier(24)
-    answers: dict[int, list[Accepted]] = {}
 
-    def publish_often(caller: int) -> None:
+    def publish_often(caller: int) -> list[Accepted]:
         tenant = tenants[caller % 4]
-        start.wait()
-        answers[caller] = [publish(tenant, b'{"caller":%d,"n":%d}' % (caller, n)) for n in range(25)]
+        return [publish(tenant, b'{"caller":%d,"n":%d}' % (caller, n)) for n in range(25)]
 
-    threads = [threading.Thread(target=publish_often, args=[caller]) for caller in range(24)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    answers = at_once(24, publish_often)
 
-    assert {caller: len(results) for caller, results in answers.items()} == dict.fromkeys(range(24), 25)
+    assert [len(results) for results in answers] == [25] * 24
     place = {event.id.bytes: n for n, event in enumerate(Event.unscoped.order_by("sequence"))}
-    for caller, results in answers.items():
+    for caller, results in enumerate(answers):
         # Published after the reply to the one before: after it in every order.
         order = [place[result.event_id] for result in results]
         assert order == sorted(order)

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from uuid import UUID
 
 import psycopg
@@ -12,6 +13,7 @@ from django.utils import timezone
 from deliveries.pipeline.database import connect
 from deliveries.pipeline.partitions import TABLES, WEEKS_AHEAD, Week, ensure_partitions, weeks_ready
 from tenants.ids import floor_of
+from tests.support.racing import at_once
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -69,23 +71,10 @@ def test_what_is_missing_is_made_and_takes_the_keys_of_its_week() -> None:
 
 def test_two_makers_at_once_make_each_table_once() -> None:
     drop(FAR)
-    made: list[str] = []
-    start = threading.Barrier(3)
 
-    def make() -> None:
-        start.wait()
-        try:
-            made.extend(ensure_partitions(now=FAR, weeks_ahead=0))
-        finally:
-            connections.close_all()
+    made = at_once(3, lambda _: ensure_partitions(now=FAR, weeks_ahead=0))
 
-    threads = [threading.Thread(target=make) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-
-    assert sorted(made) == sorted(f"{table}_20310303" for table in TABLES)
+    assert sorted(chain.from_iterable(made)) == sorted(f"{table}_20310303" for table in TABLES)
     drop(FAR)
 
 

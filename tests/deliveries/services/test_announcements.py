@@ -1,12 +1,11 @@
 """Operational events: who gets which, once each, and that they never go in circles."""
 
-import threading
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from django.db import connection, connections
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -27,6 +26,7 @@ from tests.support.builders import (
     publish,
     raise_version,
 )
+from tests.support.racing import at_once
 from tests.support.running import Reply, Request, Webhooks, run_until_dry
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
@@ -251,19 +251,8 @@ def test_two_runs_at_once_tell_everything_once() -> None:
         stopping.disable_endpoint(actor=PLATFORM, endpoint=subject)
         stopping.enable_endpoint(actor=PLATFORM, endpoint=subject)
     rows = list(announcements._waiting().order_by("id"))
-    made: list[int] = []
 
-    def run() -> None:
-        try:
-            made.append(announcements._publish(rows))
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    made = at_once(4, lambda _: announcements._publish(rows))
 
     assert sum(made) == 20
     assert len(operational(tenant)) == 20

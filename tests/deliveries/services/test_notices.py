@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.db import connection, connections
+from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Announcement, Endpoint, Lane, Notice
@@ -24,6 +24,7 @@ from tenants.services.audit import COMMAND, PLATFORM
 from tenants.services.notifications import Digest, Wanted
 from tests.support.builders import make_endpoint, make_tenant
 from tests.support.portal import make_member
+from tests.support.racing import at_once
 
 URL = "https://receiver.example/hooks?token=secret"
 SECOND = timedelta(seconds=1)
@@ -186,19 +187,8 @@ def test_two_that_gather_at_once_make_one_notice(now: datetime) -> None:
     tenant = make_tenant()
     make_member(tenant)
     failing(make_endpoint(tenant, URL))
-    made: list[int] = []
 
-    def run() -> None:
-        try:
-            made.append(gather(now=now))
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    made = at_once(4, lambda _: gather(now=now))
 
     assert sum(made) == 1
     assert len(notices_of(tenant)) == 1
