@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Model, Q, QuerySet
 
 from tenants import ids
 from tenants.models import DEFAULT_LIMITS, ApiKey, Tenant
@@ -45,6 +45,8 @@ SIGN_INS_PER_PAIR: Final = 10
 SIGN_INS_PER_ACCOUNT: Final = 50
 """From all addresses: above what its owner needs, so that a stranger has to work at locking the owner out."""
 SIGN_INS_PER_ADDRESS: Final = 100
+
+Row = TypeVar("Row", bound=Model)
 
 ALL_SCOPES: Final = frozenset(ApiKey.Scope.values)
 
@@ -89,6 +91,22 @@ class Forbidden(Exception):
 
 class NotFound(Exception):
     """It does not exist, or belongs to somebody else: nobody can tell which."""
+
+
+def id_of(prefix: str, reference: str) -> UUID:
+    """Of something that a path names. Raises NotFound."""
+    try:
+        return ids.from_text(prefix, reference)
+    except ids.InvalidId:
+        raise NotFound from None
+
+
+def find(rows: QuerySet[Row], prefix: str, reference: str) -> Row:
+    """The one of these rows that has the id. Raises NotFound, without a query for what is no id."""
+    row = rows.filter(pk=id_of(prefix, reference)).first()
+    if row is None:
+        raise NotFound
+    return row
 
 
 @dataclass(frozen=True, slots=True)

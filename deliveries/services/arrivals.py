@@ -44,13 +44,7 @@ def requests_of(source: Source) -> "QuerySet[IncomingRequest]":
 
 def get_request(*, source: Source, reference: str) -> IncomingRequest:
     """Raises access.NotFound."""
-    try:
-        found = requests_of(source).filter(id=ids.from_text(ids.INCOMING, reference)).first()
-    except ids.InvalidId:
-        raise access.NotFound from None
-    if found is None:
-        raise access.NotFound
-    return found
+    return access.find(requests_of(source), ids.INCOMING, reference)
 
 
 def run_again(*, actor: Actor, source: Source, incoming: IncomingRequest) -> IncomingRequest:

@@ -82,27 +82,14 @@ def endpoint_id_of(tenant: Tenant, reference: str) -> UUID | None:
 
 def get_delivery(*, tenant: Tenant, reference: str, with_body: bool = False) -> Delivery:
     """Raises access.NotFound, without a query for what is no id."""
-    try:
-        delivery_id = ids.from_text(ids.DELIVERY, reference)
-    except ids.InvalidId:
-        raise access.NotFound from None
-    rows = Delivery.objects.for_tenant(tenant)
-    delivery: Delivery | None = (rows if with_body else rows.defer(*BODIES)).filter(id=delivery_id).first()
-    if delivery is None:
-        raise access.NotFound
-    return delivery
+    rows: TenantQuerySet[Delivery] = Delivery.objects.for_tenant(tenant)
+    return access.find(rows if with_body else rows.defer(*BODIES), ids.DELIVERY, reference)
 
 
 def get_attempt(*, tenant: Tenant, reference: str) -> Attempt:
     """Raises access.NotFound, without a query for what is no id."""
-    try:
-        attempt_id = ids.from_text(ids.ATTEMPT, reference)
-    except ids.InvalidId:
-        raise access.NotFound from None
-    attempt: Attempt | None = Attempt.objects.for_tenant(tenant).filter(id=attempt_id).first()
-    if attempt is None:
-        raise access.NotFound
-    return attempt
+    rows: TenantQuerySet[Attempt] = Attempt.objects.for_tenant(tenant)
+    return access.find(rows, ids.ATTEMPT, reference)
 
 
 def attempts_of(delivery: Delivery) -> "TenantQuerySet[Attempt]":

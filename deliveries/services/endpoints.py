@@ -41,12 +41,8 @@ def get_endpoint(*, tenant: Tenant, reference: str) -> Endpoint:
     """By id or uid. Raises access.NotFound, without a query for what is neither."""
     rows = endpoints_of(tenant)
     if reference.startswith(f"{ids.ENDPOINT}_"):
-        try:
-            endpoint = rows.filter(id=ids.from_text(ids.ENDPOINT, reference)).first()
-        except ids.InvalidId:
-            raise access.NotFound from None
-    else:
-        endpoint = rows.filter(uid=reference).first() if is_uid(reference) else None
+        return access.find(rows, ids.ENDPOINT, reference)
+    endpoint = rows.filter(uid=reference).first() if is_uid(reference) else None
     if endpoint is None:
         raise access.NotFound
     return endpoint

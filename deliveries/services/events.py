@@ -36,15 +36,8 @@ def find_events(
 
 def get_event(*, tenant: Tenant, reference: str, with_data: bool = False) -> Event:
     """Raises access.NotFound, without a query for what is no id."""
-    try:
-        event_id = ids.from_text(ids.EVENT, reference)
-    except ids.InvalidId:
-        raise access.NotFound from None
-    rows = Event.objects.for_tenant(tenant)
-    event: Event | None = (rows if with_data else rows.defer("data")).filter(id=event_id).first()
-    if event is None:
-        raise access.NotFound
-    return event
+    rows: TenantQuerySet[Event] = Event.objects.for_tenant(tenant)
+    return access.find(rows if with_data else rows.defer("data"), ids.EVENT, reference)
 
 
 def replay_event(*, actor: Actor, tenant: Tenant, event: Event, endpoint: Endpoint | None) -> list[Delivery]:

@@ -23,7 +23,7 @@ from deliveries.pipeline.json_bytes import format_time
 from deliveries.services import endpoints, searching
 from deliveries.services.listing import Kind, ListFilter
 from deliveries.services.searching import Stretch
-from tenants import ids
+from tenants import csv_cells, ids
 from tenants.models import Tenant
 
 STREAMED: Final = 100_000
@@ -284,19 +284,9 @@ def _tail(form: Format) -> bytes:
     return b"" if form is Format.CSV else b"\n]\n"
 
 
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is run by spreadsheets, and some of the cells are strangers' text."""
-
-
 def _cells(values: Any) -> list[str]:
-    return [_cell(value) for value in values]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = " ".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    """Some of them are strangers' text."""
+    return [csv_cells.cell(" ".join(value) if isinstance(value, list) else value) for value in values]
 
 
 def _csv(lines: Sequence[Sequence[str]]) -> bytes:

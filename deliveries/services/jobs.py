@@ -187,14 +187,7 @@ def jobs_of(tenant: Tenant | UUID) -> "TenantQuerySet[Job]":
 
 def get_job(*, tenant: Tenant, reference: str) -> Job:
     """Raises access.NotFound, without a query for what is no id."""
-    try:
-        job_id = ids.from_text(ids.JOB, reference)
-    except ids.InvalidId:
-        raise access.NotFound from None
-    job = jobs_of(tenant).filter(id=job_id).first()
-    if job is None:
-        raise access.NotFound
-    return job
+    return access.find(jobs_of(tenant), ids.JOB, reference)
 
 
 def cancel_job(*, actor: Actor, job: Job) -> Job:

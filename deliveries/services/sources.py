@@ -125,13 +125,7 @@ def sources_of(tenant: Tenant) -> "QuerySet[Source]":
 
 def get_source(*, tenant: Tenant, reference: str) -> Source:
     """Raises access.NotFound."""
-    try:
-        found = sources_of(tenant).filter(id=ids.from_text(ids.SOURCE, reference)).first()
-    except ids.InvalidId:
-        raise access.NotFound from None
-    if found is None:
-        raise access.NotFound
-    return found
+    return access.find(sources_of(tenant), ids.SOURCE, reference)
 
 
 # --- making and changing ----------------------------------------------------------------------------------------------

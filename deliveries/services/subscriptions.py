@@ -125,13 +125,7 @@ def subscriptions_of(endpoint: Endpoint) -> "QuerySet[Subscription]":
 
 def get_subscription(*, endpoint: Endpoint, reference: str) -> Subscription:
     """Raises access.NotFound."""
-    try:
-        found = _rows(endpoint).filter(id=ids.from_text(ids.SUBSCRIPTION, reference)).first()
-    except ids.InvalidId:
-        raise access.NotFound from None
-    if found is None:
-        raise access.NotFound
-    return found
+    return access.find(_rows(endpoint), ids.SUBSCRIPTION, reference)
 
 
 def create_subscription(*, actor: Actor, endpoint: Endpoint, event_type: str, **fields: Any) -> Subscription:

@@ -145,7 +145,9 @@ class ApiKeyView(TenantAPIView):
         operation_id="get_api_key", summary="Get an API key", tags=["API keys"], responses={200: ApiKeyOut}
     )
     def get(self, request: Request, tenant: str, key: str) -> Response:  # noqa: ARG002 - DRF's signature
-        row = ApiKey.objects.filter(tenant=self.tenant, id=_id(key), revoked_at__isnull=True).first()
+        row = ApiKey.objects.filter(
+            tenant=self.tenant, id=access.id_of(ids.API_KEY, key), revoked_at__isnull=True
+        ).first()
         if row is None:
             raise access.NotFound
         return Response(key_json(row))
@@ -158,12 +160,5 @@ class ApiKeyView(TenantAPIView):
     )
     def delete(self, request: Request, tenant: str, key: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Takes effect within five seconds."""
-        keys.revoke_key(actor=self.actor, tenant=self.tenant, key_id=_id(key))
+        keys.revoke_key(actor=self.actor, tenant=self.tenant, key_id=access.id_of(ids.API_KEY, key))
         return Response(status=204)
-
-
-def _id(text: str) -> Any:
-    try:
-        return ids.from_text(ids.API_KEY, text)
-    except ids.InvalidId:
-        raise access.NotFound from None

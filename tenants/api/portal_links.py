@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -133,12 +132,7 @@ class PortalLinkView(TenantAPIView):
     )
     def delete(self, request: Request, tenant: str, link: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Ends the link and its sessions."""
-        portal_links.end_link(actor=self.actor, tenant=self.tenant, link_id=_id(link))
+        portal_links.end_link(
+            actor=self.actor, tenant=self.tenant, link_id=access.id_of(ids.PORTAL_LINK, link)
+        )
         return Response(status=204)
-
-
-def _id(text: str) -> Any:
-    try:
-        return ids.from_text(ids.PORTAL_LINK, text)
-    except ids.InvalidId:
-        raise access.NotFound from None

@@ -96,10 +96,6 @@ def create(request: PortalRequest) -> HttpResponse:
 
 @changes(needs=Role.ADMIN)
 def revoke(request: PortalRequest, key: str) -> HttpResponse:
-    try:
-        key_id = ids.from_text(ids.API_KEY, key)
-    except ids.InvalidId:
-        raise access.NotFound from None
-    keys.revoke_key(actor=request.actor, tenant=request.tenant, key_id=key_id)
+    keys.revoke_key(actor=request.actor, tenant=request.tenant, key_id=access.id_of(ids.API_KEY, key))
     messages.success(request, _("Revoked. Within five seconds nothing is done with it any more."))
     return redirect("portal-keys", tenant=request.tenant.slug)

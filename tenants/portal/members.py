@@ -1,7 +1,6 @@
 """The members page: who belongs to the tenant, in which role; invitations. For admins."""
 
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.contrib import messages
@@ -70,7 +69,7 @@ def listing(request: PortalRequest) -> HttpResponse:
 
 @changes(needs=Role.ADMIN)
 def change_role(request: PortalRequest, member: str) -> HttpResponse:
-    row = members.get_member(tenant=request.tenant, member_id=_id(ids.MEMBER, member))
+    row = members.get_member(tenant=request.tenant, member_id=access.id_of(ids.MEMBER, member))
     form = RoleForm(request.POST)
     if not form.is_valid():
         messages.error(request, _("Choose one of the roles."))
@@ -97,7 +96,7 @@ def change_role(request: PortalRequest, member: str) -> HttpResponse:
 def remove(request: PortalRequest, member: str) -> HttpResponse:
     try:
         removed = members.remove_member(
-            actor=request.actor, tenant=request.tenant, member_id=_id(ids.MEMBER, member)
+            actor=request.actor, tenant=request.tenant, member_id=access.id_of(ids.MEMBER, member)
         )
     except LastAdmin:
         _say_last_admin(request)
@@ -109,7 +108,7 @@ def remove(request: PortalRequest, member: str) -> HttpResponse:
 @changes(needs=Role.ADMIN)
 def send_again(request: PortalRequest, invitation: str) -> HttpResponse:
     invitations.send_again(
-        actor=request.actor, tenant=request.tenant, invitation_id=_id(ids.INVITATION, invitation)
+        actor=request.actor, tenant=request.tenant, invitation_id=access.id_of(ids.INVITATION, invitation)
     )
     messages.success(request, _("The invitation is sent again. The link of the earlier e-mail is over."))
     return _back(request)
@@ -117,7 +116,9 @@ def send_again(request: PortalRequest, invitation: str) -> HttpResponse:
 
 @changes(needs=Role.ADMIN)
 def end_invitation(request: PortalRequest, invitation: str) -> HttpResponse:
-    invitations.end(actor=request.actor, tenant=request.tenant, invitation_id=_id(ids.INVITATION, invitation))
+    invitations.end(
+        actor=request.actor, tenant=request.tenant, invitation_id=access.id_of(ids.INVITATION, invitation)
+    )
     messages.success(request, _("The invitation is over. Its link does not work any more."))
     return _back(request)
 
@@ -128,10 +129,3 @@ def _say_last_admin(request: PortalRequest) -> None:
 
 def _back(request: PortalRequest) -> HttpResponse:
     return redirect("portal-members", tenant=request.tenant.slug)
-
-
-def _id(prefix: str, text: str) -> UUID:
-    try:
-        return ids.from_text(prefix, text)
-    except ids.InvalidId:
-        raise access.NotFound from None
