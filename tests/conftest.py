@@ -32,9 +32,11 @@ def django_db_setup(
             urlsplit(url)._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
         )
     yield
-    from deliveries.pipeline import ingest
+    from deliveries.pipeline import counters, ingest
 
     ingest._publisher.drop()
+    # What is left would be written when the process ends, and then to the settings' own database.
+    counters.write()
     os.environ["DATABASE_URL"] = url
     with django_db_blocker.unblock():
         # Its workers would open again what is ended below.
