@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
-from deliveries.services import announcements, failing, notices, summaries
+from deliveries.services import announcements, failing, notice_sending, notices, summaries
 from deliveries.services.outgoing import open_configured_transport
 
 
@@ -24,7 +24,7 @@ def judge_failing() -> None:
 def notify() -> None:
     """Every minute: notices to people, of what happened."""
     notices.gather(now=datetime.now(UTC))
-    notices.send_waiting(now=datetime.now(UTC), open_transport=open_configured_transport)
+    notice_sending.send_waiting(now=datetime.now(UTC), open_transport=open_configured_transport)
 
 
 @shared_task(name="deliveries.summarise", ignore_result=True)

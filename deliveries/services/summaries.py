@@ -13,7 +13,7 @@ from django.db.models import Sum
 from deliveries.models import Lane, Notice, Usage
 from deliveries.pipeline.announce import Kind
 from deliveries.pipeline.json_bytes import format_time
-from deliveries.services.notices import MOST_LINES
+from deliveries.services.notice_texts import MOST_LINES
 from deliveries.validation import mask_url
 from tenants import ids
 from tenants.models import NotificationPreference, Tenant

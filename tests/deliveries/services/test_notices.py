@@ -14,8 +14,18 @@ from django.utils import timezone
 
 from deliveries.models import Announcement, Endpoint, Lane, Notice
 from deliveries.pipeline.announce import Kind
-from deliveries.services import endpoint_changes, health, notices, slack, stopping
-from deliveries.services.notices import PERIOD, gather, send_waiting, text_of
+from deliveries.services import (
+    endpoint_changes,
+    health,
+    notice_sending,
+    notice_texts,
+    notices,
+    slack,
+    stopping,
+)
+from deliveries.services.notice_sending import send_waiting
+from deliveries.services.notice_texts import text_of
+from deliveries.services.notices import PERIOD, gather
 from deliveries.services.outgoing import open_configured_transport
 from deliveries.services.stopping import disable_endpoint
 from tenants.models import Tenant
@@ -281,7 +291,9 @@ def test_the_address_guard_stands_before_channels_too(now: datetime, settings: A
 
 
 def test_hostile_names_are_text_in_a_channel() -> None:
-    assert notices.escaped("<!channel> & <http://evil|x>") == "&lt;!channel&gt; &amp; &lt;http://evil|x&gt;"
+    assert (
+        notice_texts.escaped("<!channel> & <http://evil|x>") == "&lt;!channel&gt; &amp; &lt;http://evil|x&gt;"
+    )
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -311,10 +323,10 @@ def test_a_notice_that_somebody_sends_is_nobody_elses_until_its_lease_is_over(no
     make_member(tenant)
     failing(make_endpoint(tenant, URL))
     gather(now=now)
-    taken = notices._take(now)
+    taken = notice_sending._take(now)
 
-    meanwhile = send(now + notices.LEASE - SECOND)
-    afterwards = send(now + notices.LEASE)
+    meanwhile = send(now + notice_sending.LEASE - SECOND)
+    afterwards = send(now + notice_sending.LEASE)
 
     assert taken is not None
     assert (meanwhile, afterwards) == (0, 1)

@@ -7,7 +7,7 @@ from django.core import mail
 from django.db import connection
 
 from deliveries.models import Lane, Notice, Usage
-from deliveries.services.notices import send_waiting
+from deliveries.services.notice_sending import send_waiting
 from deliveries.services.summaries import make_summaries
 from deliveries.tasks import open_configured_transport
 from tenants.models import Tenant, User
