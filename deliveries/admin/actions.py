@@ -133,7 +133,6 @@ class Chosen:
         """Raises Http404 for what no page of ours leads to."""
         data = request.POST if request.method == "POST" else request.GET
         self.fields = [(key, value) for key in self.KEYS for value in data.getlist(key)]
-        self.is_whole_list = False
         if ids := data.getlist("ids"):
             self.selection: dict[str, Any] = {"ids": [str(_uuid(each)) for each in ids[:MOST_CHOSEN]]}
         elif action.target is Target.ENDPOINT and data.get("host"):

@@ -109,8 +109,7 @@ class EndpointAdmin(OperatorAdmin):
         endpoint_id = ids.to_text(ids.ENDPOINT, row.id)
         host = hosts.host_of(row.url)
         lane = lane_of(row)
-        # One that is polled has none.
-        url = link(_host_url(host), host) if host else NOTHING
+        of_host = list_url("deliveries_endpoint", host=host)
         return Sheet(
             title=address_of(row),
             notes=_notes(row, lane),
@@ -118,7 +117,7 @@ class EndpointAdmin(OperatorAdmin):
                 (_("Tenant"), tenant_link(row.tenant)),
                 (_("Id"), code(endpoint_id)),
                 (_("Uid"), row.uid or NOTHING),
-                (_("Host"), url),
+                (_("Host"), link(of_host, host) if host else NOTHING),
                 (_("Status"), status_of(row)),
                 (_("Reason"), row.get_disabled_reason_display() if row.disabled_reason else NOTHING),
                 (_("Description"), row.description or NOTHING),
@@ -146,16 +145,12 @@ class EndpointAdmin(OperatorAdmin):
                     list_url("deliveries_delivery", tenant=slug, endpoint=endpoint_id, status="pending"),
                 ),
                 Link(_("Deliveries"), list_url("deliveries_delivery", tenant=slug, endpoint=endpoint_id)),
-                *([Link(_("Everybody's endpoints on this host"), _host_url(host))] if host else []),
+                *([Link(_("Everybody's endpoints on this host"), of_host)] if host else []),
                 Link(_("Audit log"), list_url("tenants_auditentry", tenant=slug)),
             ],
             actions=_actions(row),
             tables=[_subscriptions(row), _jobs(row)],
         )
-
-
-def _host_url(host: str) -> str:
-    return list_url("deliveries_endpoint", host=host)
 
 
 def _pace(row: Endpoint) -> str:

@@ -1,4 +1,4 @@
-"""What the document says of an endpoint's further signature and of its credentials. Read by `endpoints.py`."""
+"""What the document says of an endpoint's further signature and of its credentials. Read by `endpoint_shapes.py`."""
 
 from deliveries.credentials import CLIENT_AUTHENTICATIONS, MAX_PEM_BYTES, MAX_TOKEN_LENGTH
 from deliveries.pipeline.signature_template import (

@@ -7,5 +7,5 @@ Programs that run as processes of their own, without Django, talked to in lines 
     dns         a name server for host names that lead to loopback addresses, or nowhere
 
 The measurement: `stage` makes a database of its own and clears up, `world` fills it with tenants and endpoints,
-`platform` runs web server and workers, `scenarios` measures, `report` prints.
+`platform` runs web server and workers, `rig` has all of it up, `scenarios` measures, `report` prints.
 """

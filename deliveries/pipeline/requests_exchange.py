@@ -65,7 +65,6 @@ class Exchange:
         self.is_truncated = False
         self.is_body_whole = False
         self.is_new_connection = False
-        self.is_secure_now = False
         self.has_connected = False
         self.connect_seconds: float | None = None
         self.tls_seconds: float | None = None

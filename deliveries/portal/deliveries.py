@@ -24,6 +24,12 @@ from tenants.portal.entry import PortalRequest, changes, portal_page
 MOST_ATTEMPTS: Final = 50
 """On a delivery's page, the newest first. The default schedule has ten."""
 
+FIRST_POLL_MS: Final = 300
+"""Between looks at a delivery that is on its way: what somebody just sent should be seen to arrive."""
+
+POLL_MS: Final = 2_000
+"""Between looks at one that is soon to be tried again."""
+
 SOON_SECONDS: Final = 30
 """A next attempt nearer than this is worth watching for."""
 
@@ -196,9 +202,9 @@ def _poll_ms(row: Delivery) -> int | None:
     if row.manual_requested_at is not None or (
         row.status == Delivery.Status.PENDING and row.attempt_count == 0
     ):
-        return 300
+        return FIRST_POLL_MS
     if row.status == Delivery.Status.PENDING and row.next_attempt_at is not None:
-        return 2000 if (row.next_attempt_at - timezone.now()).total_seconds() < SOON_SECONDS else None
+        return POLL_MS if (row.next_attempt_at - timezone.now()).total_seconds() < SOON_SECONDS else None
     return None
 
 

@@ -180,12 +180,7 @@ def show_refusal(form: EndpointForm, error: Exception) -> None:
         case EndpointLimitReached():
             form.add_error(None, too_many_endpoints(error))
         case SubscriptionLimitReached():
-            text = ngettext(
-                "An endpoint may have %(limit)d pattern. A wildcard such as order.* counts as one.",
-                "An endpoint may have %(limit)d patterns. A wildcard such as order.* counts as one.",
-                error.limit,
-            )
-            form.add_error("event_types", text % {"limit": error.limit})
+            form.add_error("event_types", too_many_patterns(error))
         case _:
             form.add_error(
                 "signature_scheme",
@@ -197,6 +192,15 @@ def too_many_endpoints(error: EndpointLimitReached) -> str:
     text = ngettext(
         "There is room for %(limit)d endpoint. Delete one that is not needed, or ask for more.",
         "There is room for %(limit)d endpoints. Delete one that is not needed, or ask for more.",
+        error.limit,
+    )
+    return text % {"limit": error.limit}
+
+
+def too_many_patterns(error: SubscriptionLimitReached) -> str:
+    text = ngettext(
+        "An endpoint may have %(limit)d pattern. A wildcard such as order.* counts as one.",
+        "An endpoint may have %(limit)d patterns. A wildcard such as order.* counts as one.",
         error.limit,
     )
     return text % {"limit": error.limit}

@@ -1,5 +1,6 @@
 """What the lists of events and deliveries share: from the URL to a filter, from a filter to a page, a file or a job."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -81,8 +82,7 @@ def delivery_filter(tenant: Tenant, query: QueryDict) -> tuple[DeliveryFilter, L
 def _with_search(wanted: ListFilter) -> ListFilter:
     if wanted.text is None or wanted.since is not None:
         return wanted
-    since = (wanted.until or timezone.now()) - SEARCHED
-    return ListFilter.from_json(wanted.to_json() | {"since": since.isoformat()})
+    return replace(wanted, since=(wanted.until or timezone.now()) - SEARCHED)
 
 
 def filter_of(tenant: Tenant, kind: Kind, query: QueryDict) -> tuple[SearchForm, ListFilter | None]:

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from deliveries.portal.deliveries import not_sendable
 from deliveries.portal.endpoints import found, to_endpoint, too_many_endpoints
+from deliveries.portal.history import to_job
 from deliveries.services import endpoint_deletion, missed, stopping
 from deliveries.services.deliveries import EndpointStopped
 from deliveries.services.endpoint_changes import EndpointLimitReached
@@ -86,12 +87,8 @@ def send_missed(request: PortalRequest, endpoint: str) -> HttpResponse:
             messages.info(
                 request, _("Events are being sent to it again already. When that is done, ask again.")
             )
-            return _to_job(request, ids.to_text(ids.JOB, error.job_id))
+            return to_job(request, error.job_id)
         messages.info(request, _("Try again: a job has ended in this moment."))
     else:
-        return _to_job(request, ids.to_text(ids.JOB, job.id))
+        return to_job(request, job.id)
     return to_endpoint(request, row)
-
-
-def _to_job(request: PortalRequest, job: str) -> HttpResponse:
-    return redirect("portal-job", tenant=request.tenant.slug, job=job)

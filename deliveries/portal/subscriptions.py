@@ -11,12 +11,12 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from deliveries import validation
 from deliveries.models import Endpoint, Event, Subscription
 from deliveries.pipeline.json_bytes import check_data
-from deliveries.portal.endpoints import found, to_endpoint
+from deliveries.portal.endpoints import found, to_endpoint, too_many_patterns
 from deliveries.services import events, subscriptions, trying
 from deliveries.services.subscriptions import SubscriptionLimitReached
 from deliveries.texts import readable
@@ -302,9 +302,4 @@ def _show_refusal(form: SubscriptionForm, error: InvalidContent | SubscriptionLi
         case InvalidContent():
             form.add_refusal(error)
         case SubscriptionLimitReached():
-            text = ngettext(
-                "An endpoint may have %(limit)d pattern. A wildcard such as order.* counts as one.",
-                "An endpoint may have %(limit)d patterns. A wildcard such as order.* counts as one.",
-                error.limit,
-            )
-            form.add_error(None, text % {"limit": error.limit})
+            form.add_error(None, too_many_patterns(error))

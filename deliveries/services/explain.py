@@ -18,7 +18,7 @@ from deliveries.expressions import EVENT_UNITS, Budget, InvalidExpression, Scope
 from deliveries.models import Attempt, Delivery, Endpoint, Event
 from deliveries.pipeline.fan_out import reaches
 from deliveries.pipeline.outcome import Outcome, explain
-from deliveries.services.deliveries import BODIES, created_after
+from deliveries.services.deliveries import created_after
 from deliveries.services.snapshots import snapshots_at
 from tenants.models import Tenant
 from tenants.said import Said, joined, said, said_of
@@ -96,7 +96,7 @@ def explain_event(tenant: Tenant, event: Event) -> list[Explanation]:
 
 def _deliveries(event: Event) -> list[Delivery]:
     """The oldest first."""
-    rows = Delivery.objects.for_tenant(event.tenant_id).defer(BODIES[0]).filter(event_id=event.id)
+    rows = Delivery.objects.for_tenant(event.tenant_id).defer("body").filter(event_id=event.id)
     return list(created_after(rows, event.created_at).order_by("id"))
 
 

@@ -44,10 +44,8 @@ def leave_missed(*, actor: Actor, endpoint: Endpoint) -> None:
     """Nobody wants it. Raises NothingMissed, access.NotFound."""
     with transaction.atomic():
         rows = Endpoint.objects.for_tenant(endpoint.tenant_id).filter(id=endpoint.id, deleted_at__isnull=True)
-        if not rows.exists():
-            raise access.NotFound
         if not rows.filter(missed_since__isnull=False).update(missed_since=None):
-            raise NothingMissed
+            raise NothingMissed if rows.exists() else access.NotFound
         audit.record(
             actor=actor,
             tenant=endpoint.tenant_id,

@@ -20,7 +20,7 @@ def shown_url(tenant: Tenant) -> str | None:
 
 
 def set_url(*, actor: Actor, tenant: Tenant, url: str | None) -> None:
-    """None: none any more. `url` was judged by `endpoints.url`."""
+    """None: none any more. `url` was judged by `endpoint_settings.url`."""
     rows = SlackHook.objects.for_tenant(tenant)
     with transaction.atomic():
         old = rows.select_for_update().first()

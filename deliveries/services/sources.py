@@ -1,6 +1,6 @@
 """Sources: made, changed, ended; their URLs rotated. Called by the API, the portal and the admin.
 
-What a request to one of them goes through stands in `receiving.py`, which reads a source again when its version rose.
+What a request to one of them goes through stands in `receiving.py`; `doors.py` reads a source again when its version rose.
 """
 
 import hashlib
@@ -155,7 +155,7 @@ def create_source(
             source.expires_at = timezone.now() + INSPECTOR_LIFE
         if preset is not None:
             _apply_preset(source, preset)
-        elif not source.verification:
+        else:
             source.verification = asdict(Verification())
         _apply(source, fields)
         _apply_secrets(source, secrets, verify_token)

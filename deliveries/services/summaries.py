@@ -1,6 +1,6 @@
 """Summaries by e-mail, each day or week, to members who want one: what was delivered, and which endpoints fail.
 
-They become notices like any other (`notices.py` sends them). Called by a task each hour; a day's or week's summary of a
+They become notices like any other (`notice_sending.py` sends them). Called by a task each hour; a day's or week's summary of a
 tenant is made once, whoever runs twice.
 """
 
