@@ -105,9 +105,9 @@ def restore_endpoint(*, actor: Actor, tenant: Tenant, reference: str) -> Restore
         tenant = Tenant.objects.get(id=tenant.id)
         row = restorable(tenant=tenant, reference=reference)
         if row is None:
-            if endpoint_exists(tenant=tenant, reference=reference):
-                raise TooLate
-            raise access.NotFound
+            # Or there never was one.
+            access.find(Endpoint.objects.for_tenant(tenant), ids.ENDPOINT, reference)
+            raise TooLate
         check_limit(tenant)
         uid = row.uid
         if uid is not None and endpoints_of(tenant).filter(uid=uid).exists():
@@ -123,15 +123,6 @@ def restore_endpoint(*, actor: Actor, tenant: Tenant, reference: str) -> Restore
         hold_lane(row)
         finish(actor, row, version=version, action="endpoint.restored", before={"uid": uid})
         return Restored(row, is_uid_lost=row.uid != uid)
-
-
-def endpoint_exists(*, tenant: Tenant, reference: str) -> bool:
-    """Or did."""
-    try:
-        endpoint_id = ids.from_text(ids.ENDPOINT, reference)
-    except ids.InvalidId:
-        return False
-    return bool(Endpoint.objects.for_tenant(tenant).filter(id=endpoint_id).exists())
 
 
 def forget_deleted() -> None:

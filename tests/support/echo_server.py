@@ -1,16 +1,16 @@
 """A receiver that is asked to prove that it wants webhooks. Echoes the challenge unless a test says otherwise."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Self
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from tenants.models import Tenant
+from tests.support.http_thread import serving
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ class EchoServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -59,23 +57,16 @@ class EchoServer:
             def do_GET(self) -> None:
                 self.do_POST()
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._serving = serving(Handler)
+        self._port = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        self._serving.__exit__(None, None, None)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        return f"http://127.0.0.1:{self._port}/hook"
 
     @staticmethod
     def is_tenant_free(tenant_id: UUID) -> bool:

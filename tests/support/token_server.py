@@ -1,11 +1,12 @@
 """An authorization server for client credentials (RFC 6749, 4.4), in a thread; and any other small HTTP server."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Self
 from urllib.parse import parse_qs
+
+from tests.support.http_thread import serving
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,6 @@ class TokenServer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 outer.asked.append(Asked({name.lower(): value for name, value in self.headers.items()}, body))
@@ -43,20 +42,13 @@ class TokenServer:
                 self.end_headers()
                 self.wfile.write(said)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._serving = serving(Handler)
+        self._port = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        self._serving.__exit__(None, None, None)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/token"
+        return f"http://127.0.0.1:{self._port}/token"

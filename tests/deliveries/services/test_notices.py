@@ -1,10 +1,9 @@
 """Notices to people: who gets one, how few they are, and that each is sent once, whatever fails on the way."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -33,6 +32,7 @@ from tenants.services import notifications
 from tenants.services.audit import COMMAND, PLATFORM
 from tenants.services.notifications import Digest, Wanted
 from tests.support.builders import make_endpoint, make_tenant
+from tests.support.http_thread import serving
 from tests.support.portal import make_member
 from tests.support.racing import at_once
 
@@ -59,9 +59,6 @@ class Channel:
         self.texts: list[str] = []
         self.headers: list[dict[str, str]] = []
 
-    def url(self, server: ThreadingHTTPServer) -> str:
-        return f"http://127.0.0.1:{server.server_address[1]}/services/T0/secret"
-
 
 @pytest.fixture
 def channel() -> Iterator[tuple[Channel, str]]:
@@ -72,18 +69,11 @@ def channel() -> Iterator[tuple[Channel, str]]:
             one.texts.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
             one.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(one.statuses.pop(0) if one.statuses else 200)
+            self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield one, one.url(server)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as port:
+        yield one, f"http://127.0.0.1:{port}/services/T0/secret"
 
 
 def announce(endpoint: Endpoint, kind: Kind, **data: Any) -> None:
