@@ -5,24 +5,19 @@ seconds, short enough for a revoked key or a suspended tenant to be felt everywh
 """
 
 import hashlib
-import logging
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Model, Q, QuerySet
 
 from tenants import ids
+from tenants.counting import add_one, count_unknown_key
+from tenants.last_used import last_used
 from tenants.models import DEFAULT_LIMITS, ApiKey, Tenant
-
-logger = logging.getLogger(__name__)
+from tenants.short_memory import ShortMemory
 
 KNOWN_KEY_SECONDS: Final = 3.0
 """How long a key is believed without asking again. With a request's own duration it must stay below 5 s."""
@@ -31,20 +26,6 @@ UNKNOWN_KEY_SECONDS: Final = 2.0
 """How long a key that was not found is refused without asking again: a key just made is refused this long at most."""
 
 TENANT_SECONDS: Final = 3.0
-
-REMEMBERED: Final = 20_000
-"""Entries of each cache. Beyond it the one used longest ago goes."""
-
-UNKNOWN_KEYS_PER_MINUTE: Final = 60
-"""Unknown keys that one address may try."""
-
-SIGN_IN_SECONDS: Final = 15 * 60
-"""Sign-ins are counted over a quarter of an hour: by account from one address, by account, and by address."""
-
-SIGN_INS_PER_PAIR: Final = 10
-SIGN_INS_PER_ACCOUNT: Final = 50
-"""From all addresses: above what its owner needs, so that a stranger has to work at locking the owner out."""
-SIGN_INS_PER_ADDRESS: Final = 100
 
 Row = TypeVar("Row", bound=Model)
 
@@ -55,28 +36,12 @@ class Unauthenticated(Exception):
     """No key, or one that is unknown, revoked or expired. Which of these is not said."""
 
 
-class TooManyUnknownKeys(Exception):
-    """This address tried more unknown keys than a person would."""
-
-    def __init__(self, retry_after_seconds: int) -> None:
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__("Too many unknown keys from this address.")
-
-
 class TooManyRequests(Exception):
     """The key's rate limit is used up."""
 
     def __init__(self, rate: "Rate") -> None:
         self.rate = rate
         super().__init__("The rate limit of this key is used up.")
-
-
-class TooManySignIns(Exception):
-    """Of this account, or from this address."""
-
-    def __init__(self, retry_after_seconds: int) -> None:
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__("Too many sign-ins.")
 
 
 class Forbidden(Exception):
@@ -150,37 +115,6 @@ class Rate:
     reset_seconds: int
 
 
-# --- what is remembered -----------------------------------------------------------------------------------------------
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-class ShortMemory(Generic[Key, Value]):
-    """A bounded cache of this process, whose entries end after seconds. Safe between threads."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Value | None:
-        entry = self._entries.get(key)
-        if entry is None or entry[0] <= time.monotonic():
-            return None
-        return entry[1]
-
-    def put(self, key: Key, value: Value, *, seconds: float) -> None:
-        with self._lock:
-            self._entries[key] = (time.monotonic() + seconds, value)
-            self._entries.move_to_end(key)
-            if len(self._entries) > REMEMBERED:
-                self._entries.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._entries.clear()
-
-
 _callers: ShortMemory[bytes, Caller] = ShortMemory()
 _unknown: ShortMemory[bytes, bool] = ShortMemory()
 _tenants: ShortMemory[str, TenantFacts] = ShortMemory()
@@ -213,12 +147,12 @@ def authenticate(authorization: str | None, *, remote_ip: str) -> Caller:
         caller = None if _unknown.get(digest) else _look_up(digest)
         if caller is None:
             _unknown.put(digest, True, seconds=UNKNOWN_KEY_SECONDS)
-            _count_unknown_key(remote_ip)
+            count_unknown_key(remote_ip)
             raise Unauthenticated
         _callers.put(digest, caller, seconds=KNOWN_KEY_SECONDS)
     if caller.expires_at is not None and caller.expires_at <= datetime.now(UTC):
         raise Unauthenticated
-    _last_used.note(caller.key_id)
+    last_used.note(caller.key_id)
     return caller
 
 
@@ -308,152 +242,13 @@ def _facts(tenant: Tenant) -> TenantFacts:
 
 # --- how often --------------------------------------------------------------------------------------------------------
 
-# One row a counter, one statement a request: the time begins with its first request and is the same in all processes.
-# The table is unlogged: a count costs no flush of the disk, and a crash of the database forgets no more than that time.
-COUNT = """
-INSERT INTO tenants_ratecounter AS c (key, started_at, count) VALUES (%(key)s, now(), 1)
-ON CONFLICT (key) DO UPDATE SET
-    started_at = CASE WHEN c.started_at <= now() - make_interval(secs => %(seconds)s) THEN now() ELSE c.started_at END,
-    count = CASE WHEN c.started_at <= now() - make_interval(secs => %(seconds)s) THEN 1
-                 ELSE LEAST(c.count, 1000000000) + 1 END
-RETURNING count, %(seconds)s - floor(extract(epoch FROM now() - started_at))::int
-"""
-
 
 def check_rate(caller: Caller) -> Rate | None:
     """Count this request against the key's limit, if it has one. Raises TooManyRequests."""
     if caller.rate_limit is None:
         return None
-    count, reset_seconds = _count(f"key:{caller.key_id}")
+    count, reset_seconds = add_one(f"key:{caller.key_id}")
     rate = Rate(caller.rate_limit, max(caller.rate_limit - count, 0), max(reset_seconds, 1))
     if count > caller.rate_limit:
         raise TooManyRequests(rate)
     return rate
-
-
-def count_incoming(source_id: UUID, *, limit: int) -> int | None:
-    """Count a request to a source; over its limit a minute, the seconds until it may be sent again."""
-    count, reset_seconds = _count(f"source:{source_id}")
-    return max(reset_seconds, 1) if count > limit else None
-
-
-def _count_unknown_key(remote_ip: str) -> None:
-    count, reset_seconds = _count(f"unknown:{remote_ip}")
-    if count > UNKNOWN_KEYS_PER_MINUTE:
-        raise TooManyUnknownKeys(max(reset_seconds, 1))
-
-
-def check_tries(kind: str, *, account: str, remote_ip: str, per_account: int = SIGN_INS_PER_ACCOUNT) -> None:
-    """Count a try at something secret before it is looked at, so that many at once help nobody. Raises TooManySignIns.
-
-    Counted alike whether there is such an account or not. `kind`: sign-in, reset, second-factor, invitation.
-    """
-    name = _account(account)
-    counters = {
-        f"{kind}:{name}:{remote_ip}": SIGN_INS_PER_PAIR,
-        f"{kind}:{name}": per_account,
-        f"{kind}:{remote_ip}": SIGN_INS_PER_ADDRESS,
-    }
-    waits = []
-    for key, most in counters.items():
-        count, reset_seconds = _count(key, seconds=SIGN_IN_SECONDS)
-        if count > most:
-            waits.append(max(reset_seconds, 1))
-    if waits:
-        raise TooManySignIns(max(waits))
-
-
-def check_sign_in(*, email: str, remote_ip: str) -> None:
-    check_tries("sign-in", account=email, remote_ip=remote_ip)
-
-
-def forget_sign_ins(*, email: str, remote_ip: str) -> None:
-    """It was the right password: who mistyped it before begins anew."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM tenants_ratecounter WHERE key = %s", [f"sign-in:{_account(email)}:{remote_ip}"]
-        )
-
-
-def _account(email: str) -> str:
-    """As short as a key of a counter may be, whatever was typed."""
-    return hashlib.sha256(email.strip().lower().encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _count(key: str, *, seconds: int = 60) -> tuple[int, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT, {"key": key, "seconds": seconds})
-        count, reset_seconds = cursor.fetchone()
-    return count, reset_seconds
-
-
-def forget_counters() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM tenants_ratecounter WHERE started_at < now() - interval '1 hour'")
-
-
-# --- when last --------------------------------------------------------------------------------------------------------
-
-
-class _LastUsed:
-    """Writes `last_used_at` from a thread of its own, at most once a minute a key, so that no request waits for it."""
-
-    EVERY_SECONDS: Final = 60.0
-    GATHERED_SECONDS: Final = 0.2
-    """Keys used at nearly the same time share a statement."""
-
-    def __init__(self) -> None:
-        self._noted: ShortMemory[UUID, bool] = ShortMemory()
-        self._waiting: dict[UUID, datetime] = {}
-        self._lock = threading.Lock()
-        self._wanted = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def note(self, key_id: UUID) -> None:
-        if self._noted.get(key_id):
-            return
-        self._noted.put(key_id, True, seconds=self.EVERY_SECONDS)
-        with self._lock:
-            self._waiting[key_id] = datetime.now(UTC)
-            # A fork leaves the thread behind and the object here.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="last-used", daemon=True)
-                self._thread.start()
-        self._wanted.set()
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            time.sleep(self.GATHERED_SECONDS)
-            self._wanted.clear()
-            with self._lock:
-                waiting, self._waiting = self._waiting, {}
-            if not waiting:
-                continue
-            try:
-                write_last_used(waiting.items())
-            except Exception:  # the loop of a thread: whatever it is must not end it
-                logger.exception("last use of keys not written", extra={"keys": len(waiting)})
-            finally:
-                connection.close()
-
-
-def write_last_used(uses: Iterable[tuple[UUID, datetime]]) -> None:
-    """Keys locked in order; a key that another process wrote within the minute is left as it is."""
-    uses = sorted(uses)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH k AS MATERIALIZED (
-                SELECT id, used_at FROM unnest(%s::uuid[], %s::timestamptz[]) AS u(id, used_at)
-                JOIN tenants_apikey USING (id)
-                WHERE last_used_at IS NULL OR last_used_at < used_at - interval '59 seconds'
-                ORDER BY id FOR NO KEY UPDATE OF tenants_apikey
-            )
-            UPDATE tenants_apikey SET last_used_at = k.used_at FROM k WHERE tenants_apikey.id = k.id
-            """,
-            [[key_id for key_id, _ in uses], [used_at for _, used_at in uses]],
-        )
-
-
-_last_used = _LastUsed()

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from tenants import access
+from tenants import counting
 from tenants.services import accounts, erasure, forgetting, invitations
 
 
@@ -18,7 +18,7 @@ def erase_deleted() -> None:
 @shared_task(name="tenants.forget_counters", ignore_result=True)
 def forget_counters() -> None:
     """Each hour: counters of rate limits whose minute is long over."""
-    access.forget_counters()
+    counting.forget_counters()
 
 
 @shared_task(name="tenants.forget_old", ignore_result=True)

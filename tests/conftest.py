@@ -58,9 +58,9 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         assert connection.vendor == "postgresql"
         yield
         # Or its thread finds the database closed, and reports that in the middle of another test.
-        from tenants import access
+        from tenants.last_used import last_used
 
-        access._last_used._waiting.clear()
+        last_used._waiting.clear()
         connections.close_all()
 
 

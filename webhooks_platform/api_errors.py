@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 
 from deliveries.pipeline import counters
-from tenants import access
+from tenants import access, counting
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
 from tenants.api.rendering import MAX_BODY_BYTES
@@ -45,7 +45,7 @@ def problem_of(error: Exception) -> Problem | None:
             return error
         case access.Unauthenticated():
             return problems.unauthenticated()
-        case access.TooManyUnknownKeys():
+        case counting.TooManyUnknownKeys():
             return _too_many("Too many unknown keys from this address.", error.retry_after_seconds)
         case access.TooManyRequests():
             problem = _too_many("This key's requests for the minute are used up.", error.rate.reset_seconds)

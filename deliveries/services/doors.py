@@ -12,7 +12,7 @@ from django.db import connection
 from deliveries.inbound.verification import Verification
 from deliveries.models import Source
 from deliveries.services.sources import hash_of, secrets_of
-from tenants import access, log_context
+from tenants import access, counting, log_context
 from tenants.encryption import DecryptionFailed
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def find_door(token: str) -> Door:
     door = Door(
         source_id, tenant_id, version, is_suspended, rate_limit or settings.WEBHOOKS_INBOUND_RATE_LIMIT
     )
-    wait = access.count_incoming(source_id, limit=door.rate_limit)
+    wait = counting.count_incoming(source_id, limit=door.rate_limit)
     if wait is not None:
         raise TooManyRequests(wait)
     return door

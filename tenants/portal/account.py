@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters
 
-from tenants import access
-from tenants.access import TooManySignIns
+from tenants import counting
 from tenants.addresses import remote_ip_of
+from tenants.counting import TooManySignIns
 from tenants.portal.entry import PersonRequest, person_page
 from tenants.portal.lists import posted
 from tenants.portal.passwords import NewPasswordForm
@@ -69,7 +69,7 @@ def password(request: PersonRequest) -> HttpResponse:
     form = ChangePasswordForm(posted(request), user=request.user)
     if request.method == "POST":
         try:
-            access.check_sign_in(email=request.user.email, remote_ip=remote_ip_of(request))
+            counting.check_sign_in(email=request.user.email, remote_ip=remote_ip_of(request))
         except TooManySignIns as error:
             messages.error(request, wait_text(error))
             return redirect("portal-account")
@@ -133,7 +133,7 @@ def second_factor_off(request: PersonRequest) -> HttpResponse:
 
 def _is_too_often(request: PersonRequest, form: CodeForm) -> bool:
     try:
-        access.check_tries(
+        counting.check_tries(
             "second-factor", account=request.user.email, remote_ip=remote_ip_of(request), per_account=10
         )
     except TooManySignIns as error:

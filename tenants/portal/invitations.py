@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from tenants import access
-from tenants.access import TooManySignIns
+from tenants import counting
 from tenants.addresses import remote_ip_of
+from tenants.counting import TooManySignIns
 from tenants.models import Invitation, Member, User
 from tenants.portal.entry import actor_of
 from tenants.portal.lists import posted
@@ -40,7 +40,7 @@ class NewAccountForm(NewPasswordForm):
 @require_http_methods(["GET", "HEAD", "POST"])
 def accept(request: HttpRequest, token: str) -> HttpResponse:
     try:
-        access.check_tries("invitation", account=token[:43], remote_ip=remote_ip_of(request))
+        counting.check_tries("invitation", account=token[:43], remote_ip=remote_ip_of(request))
         invitation = invitations.find(token)
         response = _accept(request, invitation, token)
     except (InvitationNotUsable, WrongAccount):

@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from tenants import access
-from tenants.access import TooManySignIns
+from tenants import counting
 from tenants.addresses import remote_ip_of
+from tenants.counting import TooManySignIns
 from tenants.models import User
 from tenants.portal.entry import actor_of
 from tenants.portal.lists import posted
@@ -70,7 +70,7 @@ def forgotten(request: HttpRequest) -> HttpResponse:
         return _page(request, {"form": form}, 422)
     email = form.cleaned_data["email"]
     try:
-        access.check_tries("reset", account=email, remote_ip=remote_ip_of(request), per_account=5)
+        counting.check_tries("reset", account=email, remote_ip=remote_ip_of(request), per_account=5)
     except TooManySignIns as error:
         response = _page(request, {"form": form, "refusal": wait_text(error)}, 429)
         response["Retry-After"] = str(error.retry_after_seconds)

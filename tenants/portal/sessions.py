@@ -16,9 +16,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tenants import access
-from tenants.access import TooManySignIns
+from tenants import counting
 from tenants.addresses import remote_ip_of
+from tenants.counting import TooManySignIns
 from tenants.models import Member, PortalLink, User
 from tenants.portal import embedding
 from tenants.portal.entry import links_of, remember_link, to_sign_in
@@ -63,7 +63,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         form = SignInForm(request, data=request.POST)
         email, remote_ip = request.POST.get("username", ""), remote_ip_of(request)
         try:
-            access.check_sign_in(email=email, remote_ip=remote_ip)
+            counting.check_sign_in(email=email, remote_ip=remote_ip)
         except TooManySignIns as error:
             # The password is not looked at.
             form = SignInForm(request, initial={"username": email[:254]})
@@ -71,7 +71,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             response["Retry-After"] = str(error.retry_after_seconds)
             return response
         if form.is_valid():
-            access.forget_sign_ins(email=email, remote_ip=remote_ip)
+            counting.forget_sign_ins(email=email, remote_ip=remote_ip)
             user = form.get_user()
             assert isinstance(user, User)
             if two_factor.is_on(user):
@@ -126,7 +126,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         status = 422
         try:
-            access.check_tries(
+            counting.check_tries(
                 "second-factor", account=user.email, remote_ip=remote_ip_of(request), per_account=10
             )
             if form.is_valid():

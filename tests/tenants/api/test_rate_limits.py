@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from tenants import access
+from tenants import access, counting
 from tenants.models import ApiKey, RateCounter, Tenant
 from tests.support.api import Api, make_key, make_tenant
 
@@ -107,10 +107,10 @@ def test_counters_whose_minute_is_long_over_are_forgotten() -> None:
     tenant = make_tenant()
     limited(tenant, 5).get("/whoami")
     counter = RateCounter.objects.filter(key=f"key:{ApiKey.objects.get(tenant=tenant).id}")
-    access.forget_counters()
+    counting.forget_counters()
     assert counter.exists()
 
     counter.update(started_at=F("started_at") - timedelta(hours=2))
-    access.forget_counters()
+    counting.forget_counters()
 
     assert not counter.exists()

@@ -5,7 +5,7 @@ from django.contrib.auth import SESSION_KEY
 from django.http import HttpResponse
 from django.test import Client
 
-from tenants.access import SIGN_INS_PER_PAIR
+from tenants.counting import SIGN_INS_PER_PAIR
 from tenants.ids import new_id
 from tests.support.api import make_tenant
 from tests.support.portal import PASSWORD, browser, make_member, make_user, text_of
