@@ -13,9 +13,9 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from deliveries.expression_costs import InvalidExpression
 from deliveries.expressions import (
     Filter,
-    InvalidExpression,
     Scope,
     Transformation,
     TransformationFailed,

@@ -14,7 +14,8 @@ import msgspec
 from django.utils import translation
 from django.utils.functional import Promise
 
-from deliveries.expressions import EVENT_UNITS, Budget, InvalidExpression, Scope, compile_filter
+from deliveries.expression_costs import InvalidExpression
+from deliveries.expressions import EVENT_UNITS, Budget, Scope, compile_filter
 from deliveries.models import Attempt, Delivery, Endpoint, Event
 from deliveries.pipeline.fan_out import reaches
 from deliveries.pipeline.outcome import Outcome, explain

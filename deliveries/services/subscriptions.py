@@ -9,14 +9,8 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from deliveries import validation
-from deliveries.expressions import (
-    Filter,
-    InvalidExpression,
-    Naming,
-    Transformation,
-    compile_filter,
-    compile_transformation,
-)
+from deliveries.expression_costs import InvalidExpression
+from deliveries.expressions import Filter, Naming, Transformation, compile_filter, compile_transformation
 from deliveries.models import Endpoint, Subscription
 from deliveries.services.snapshots import keep_snapshot, mark_changed
 from deliveries.validation import OPERATIONAL_PREFIXES, Collector, Invalid

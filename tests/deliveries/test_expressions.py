@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from deliveries.expression_costs import InvalidExpression
 from deliveries.expressions import (
     MOST_CONTEXTS,
     Budget,
-    InvalidExpression,
     Scope,
     TransformationFailed,
     compile_filter,
