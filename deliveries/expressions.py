@@ -36,6 +36,7 @@ from tenants.said import said
 
 MAX_EXPRESSION_BYTES: Final = 1024
 MAX_RESULT_BYTES: Final = 256_000
+"""Of what a transformation makes, as JSON."""
 
 EVALUATION_UNITS: Final = 1_000_000
 """What one evaluation may cost at worst, reckoned before it runs. A unit is one value looked at or copied."""

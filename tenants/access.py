@@ -26,6 +26,7 @@ UNKNOWN_KEY_SECONDS: Final = 2.0
 """How long a key that was not found is refused without asking again: a key just made is refused this long at most."""
 
 TENANT_SECONDS: Final = 3.0
+"""How long a tenant is believed to be as it was, for the publish path."""
 
 Row = TypeVar("Row", bound=Model)
 
@@ -183,6 +184,7 @@ def require(caller: Caller, scope: str) -> None:
 
 
 def require_operator(caller: Caller) -> None:
+    """Raises Forbidden."""
     if not caller.is_operator:
         raise Forbidden(None)
 

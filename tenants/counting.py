@@ -20,6 +20,7 @@ SIGN_INS_PER_PAIR: Final = 10
 SIGN_INS_PER_ACCOUNT: Final = 50
 """From all addresses: above what its owner needs, so that a stranger has to work at locking the owner out."""
 SIGN_INS_PER_ADDRESS: Final = 100
+"""For all accounts: many people may share an address."""
 
 
 class TooManyUnknownKeys(Exception):
@@ -57,6 +58,7 @@ def count_incoming(source_id: UUID, *, limit: int) -> int | None:
 
 
 def count_unknown_key(remote_ip: str) -> None:
+    """Raises TooManyUnknownKeys."""
     count, reset_seconds = add_one(f"unknown:{remote_ip}")
     if count > UNKNOWN_KEYS_PER_MINUTE:
         raise TooManyUnknownKeys(max(reset_seconds, 1))

@@ -18,6 +18,7 @@ from webhooks_platform import metrics
 from webhooks_platform.operator_pages import host_url
 
 SPEED_OVER: Final = timedelta(minutes=5)
+"""What the speeds of the first tiles are the mean of."""
 
 
 def dashboard() -> dict[str, Any]:

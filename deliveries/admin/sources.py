@@ -16,6 +16,7 @@ from tenants.admin.show import NOTHING, code, link, number, page_url, state, whe
 from tenants.admin.tenants import tenant_link
 
 RECENT = 20
+"""Requests that came to it, on a source's page."""
 
 
 def status_of(row: Source) -> object:

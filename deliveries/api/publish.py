@@ -30,6 +30,8 @@ from tenants.said import plain
 from tenants.validation import InvalidContent
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Of the body of a publish, single or batched: it is held in memory as a whole."""
+
 KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
 
 View = Callable[..., HttpResponseBase]

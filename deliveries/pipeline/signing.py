@@ -45,7 +45,10 @@ SigningKey = HmacKey | Ed25519Key
 
 
 def parse_secret(text: str) -> bytes:
-    """The key's bytes. Only the spelling that `secret_text` gives is taken: receivers decode strictly, too."""
+    """The key's bytes. Only the spelling that `secret_text` gives is taken: receivers decode strictly, too.
+
+    Raises InvalidSecret.
+    """
     if not text.startswith(SECRET_PREFIX):
         raise InvalidSecret(said("must begin with %(prefix)s", prefix=SECRET_PREFIX))
     try:

@@ -23,11 +23,13 @@ FAILING_SHARE: Final = 0.2
 """Or so many of the latest altogether, of at least LEAST_TRIED."""
 
 LEAST_TRIED: Final = 5
+"""Of fewer, a share says nothing."""
 
 BEHIND: Final = timedelta(minutes=2)
 """What should have been sent so long ago waits."""
 
 MOST_SHOWN: Final = 12
+"""On the overview; of the others it says how many there are."""
 
 
 class Severity(IntEnum):

@@ -111,6 +111,7 @@ def retries(request: PortalRequest) -> HttpResponse:
 
 
 MOST_TYPED: Final = 1_000
+"""Characters of a schedule that is being typed."""
 
 
 @portal_page()

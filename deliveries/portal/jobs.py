@@ -31,6 +31,7 @@ COUNT_SECONDS = 2.0
 """How long a page counts what a job would send. Beyond it the page says how many there are at least."""
 
 POLL_MS = 1000
+"""Between looks at a job that runs."""
 
 # --- an endpoint's events again ---------------------------------------------------------------------------------------
 

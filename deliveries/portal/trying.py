@@ -26,6 +26,7 @@ from tenants.services.event_types import catalogue_of
 from tenants.validation import InvalidContent
 
 MOST_TYPES: Final = 500
+"""Offered to choose from."""
 
 
 class TestForm(forms.Form):

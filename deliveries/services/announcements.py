@@ -27,6 +27,7 @@ from tenants.ids import floor_of
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 500
+"""Announcements handed to ingest at once."""
 
 RUN_SECONDS: Final = 20.0
 """How long one run goes on while there is more: the queue has other tasks, too."""

@@ -31,6 +31,7 @@ UNDO: Final = timedelta(minutes=1)
 """So long a deletion in the portal can be undone."""
 
 FORGOTTEN_AT_ONCE: Final = 500
+"""Endpoints whose secrets go in one transaction; the next run goes on."""
 
 
 class TooLate(Exception):

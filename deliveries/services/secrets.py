@@ -35,6 +35,7 @@ MAX_LIVE: Final = 5
 """Each adds a signature to every request."""
 
 DEFAULT_OVERLAP: Final = timedelta(days=1)
+"""How long an earlier secret goes on signing, unless it is said otherwise."""
 MAX_OVERLAP: Final = timedelta(days=7)
 
 

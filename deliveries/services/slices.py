@@ -19,6 +19,7 @@ STALE_SECONDS: Final = 30
 """A row that nobody has worked on for so long is taken up by the sweep."""
 
 STALE_AT_ONCE: Final = 100
+"""Rows that one sweep hands to workers; the next one goes on."""
 
 
 class Progress(StrEnum):

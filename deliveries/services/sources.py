@@ -34,7 +34,9 @@ MAX_SOURCES: Final = 100
 """Of one tenant."""
 
 MAX_LIVE_TOKENS: Final = 5
+"""URLs of one source at a time."""
 DEFAULT_OVERLAP: Final = timedelta(days=1)
+"""How long an earlier URL goes on, unless it is said otherwise."""
 MAX_OVERLAP: Final = timedelta(days=7)
 
 INSPECTOR_LIFE: Final = timedelta(days=1)
@@ -142,7 +144,10 @@ def create_source(
     verify_token: str | None = None,
     **fields: Any,
 ) -> tuple[Source, str]:
-    """The source, and the token of its URL, of which only the hash is kept. Raises SourceLimitReached, InvalidContent."""
+    """The source, and the token of its URL, of which only the hash is kept.
+
+    Raises SourceLimitReached, InvalidContent, access.NotFound (the tenant was deleted meanwhile).
+    """
     with transaction.atomic():
         # The lock puts the changes of a tenant in a line, so the limit holds.
         locked = Tenant.objects.select_for_update(no_key=True).get(id=tenant.id)

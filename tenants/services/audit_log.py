@@ -10,7 +10,10 @@ from tenants import ids
 from tenants.models import AuditEntry, Tenant
 
 MOST_EXPORTED: Final = 100_000
+"""Entries in one file, the newest."""
+
 CHUNK: Final = 1_000
+"""Entries read by one statement."""
 
 
 def find(

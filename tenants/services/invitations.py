@@ -26,6 +26,7 @@ from tenants.services.messages import announce
 logger = logging.getLogger(__name__)
 
 LASTS: Final = timedelta(days=7)
+"""How long its link works. Sent again, it begins anew."""
 
 SIGNER: Final = Signer(salt="tenants.invitation")
 

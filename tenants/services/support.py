@@ -19,6 +19,7 @@ from tenants.services import audit
 from tenants.services.audit import Actor
 
 LASTS: Final = timedelta(minutes=30)
+"""How long an operator looks through a tenant's eyes before it has to be asked for again."""
 
 SESSION_KEY: Final = "support"
 """Of the browser's session: the ids of support sessions that it began."""

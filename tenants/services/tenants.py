@@ -145,7 +145,10 @@ def put_tenant(*, actor: Actor, slug: str, **fields: Any) -> tuple[Tenant, bool]
 
 
 def delete_tenant(*, actor: Actor, tenant: Tenant) -> None:
-    """End it at once: keys and links stop, pending deliveries are cancelled. Its rows go 30 days later."""
+    """End it at once: keys and links stop, pending deliveries are cancelled. Its rows go 30 days later.
+
+    Raises access.NotFound if it was deleted before.
+    """
     with transaction.atomic():
         raise_settings_version(tenant.id)
         changed = Tenant.objects.filter(id=tenant.id, deleted_at__isnull=True).update(deleted_at=Now())

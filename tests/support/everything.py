@@ -8,7 +8,8 @@ from django.utils import timezone
 from deliveries.inbound.requests import Verdict
 from deliveries.models import Delivery, Endpoint, IncomingRequest, Job, Source
 from deliveries.pipeline.outcome import Outcome
-from deliveries.services.endpoints import delete_endpoint, disable_endpoint
+from deliveries.services.endpoint_deletion import delete_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants.ids import new_id
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
