@@ -109,6 +109,7 @@ class EndpointAdmin(OperatorAdmin):
         endpoint_id = ids.to_text(ids.ENDPOINT, row.id)
         host = hosts.host_of(row.url)
         lane = lane_of(row)
+        # One that is polled has no host.
         of_host = list_url("deliveries_endpoint", host=host)
         return Sheet(
             title=address_of(row),

@@ -11,7 +11,7 @@ from deliveries import credentials as rules
 from deliveries.credentials import CLIENT_AUTHENTICATIONS, FIELDS, SECRET_OF
 from deliveries.models import Endpoint
 from deliveries.portal.endpoint_parts import Part, area, secret_text
-from deliveries.services import credentials, endpoints
+from deliveries.services import credentials, endpoint_settings
 from deliveries.validation import MASK
 
 OPTIONAL: Final = {"scope"}
@@ -86,7 +86,7 @@ class AuthForm(Part):
             secret = SECRET_OF[kind]
             if secret not in value and self.is_set(self.endpoint or Endpoint(), secret):
                 value[secret] = MASK
-            self.check(lambda given: rules.auth(given, endpoints.url), value)
+            self.check(lambda given: rules.auth(given, endpoint_settings.url), value)
         return cleaned
 
     def is_other(self, row: Endpoint) -> bool:

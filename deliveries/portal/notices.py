@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deliveries.services import endpoints, slack
+from deliveries.services import endpoint_settings, slack
 from tenants.portal.entry import PortalRequest, Role, changes, portal_page
 from tenants.portal.lists import RuleField, posted
 
@@ -23,7 +23,7 @@ class UnshownInput(forms.URLInput):
 
 class ChannelForm(forms.Form):
     url = RuleField(
-        endpoints.url,
+        endpoint_settings.url,
         label=gettext_lazy("Address of the incoming webhook"),
         required=True,
         widget=UnshownInput(

@@ -20,7 +20,7 @@ from django.urls import reverse
 from deliveries.bench.history import PREFIX
 from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline import partitions, retention, rollups, sweeps
-from deliveries.services import announcements, failing, jobs, polling
+from deliveries.services import announcements, failing, job_work, polling
 from tenants import ids
 from tenants.models import Tenant
 from tenants.services import erasure
@@ -175,7 +175,7 @@ def _work() -> Iterator[Place]:
         "roll_up": lambda: rollups.roll_up(now=datetime.now(UTC)),
         "judge_failing": lambda: failing.judge_failing(now=now),
         "announce": announcements.publish_waiting,
-        "stale_jobs": jobs.stale_jobs,
+        "stale_jobs": job_work.stale_jobs,
         "forget_polled": polling.forget,
     }.items():
         yield Place("sweep", name, go)
