@@ -6,9 +6,11 @@ Only what a schema refers to within itself is followed, and only so deep and so 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 MOST_FIELDS: Final = 300
 MOST_DEPTH: Final = 6
@@ -131,14 +133,21 @@ def _rules(schema: Schema) -> Iterator[str]:
         "maximum": _("at most %(value)s"),
         "exclusiveMaximum": _("less than %(value)s"),
         "multipleOf": _("a multiple of %(value)s"),
-        "minLength": _("at least %(value)s characters"),
-        "maxLength": _("at most %(value)s characters"),
-        "minItems": _("at least %(value)s entries"),
-        "maxItems": _("at most %(value)s entries"),
     }
     for word, text in texts.items():
         if isinstance(schema.get(word), int | float):
             yield text % {"value": schema[word]}
+    for word, counted in COUNTED.items():
+        if isinstance(schema.get(word), int):
+            yield counted(schema[word]) % {"value": schema[word]}
+
+
+COUNTED: Final = {
+    "minLength": partial(ngettext, "at least %(value)s character", "at least %(value)s characters"),
+    "maxLength": partial(ngettext, "at most %(value)s character", "at most %(value)s characters"),
+    "minItems": partial(ngettext, "at least %(value)s entry", "at least %(value)s entries"),
+    "maxItems": partial(ngettext, "at most %(value)s entry", "at most %(value)s entries"),
+}
 
 
 def _shown(value: Any) -> str:

@@ -68,5 +68,13 @@ function prepare(root) {
   searchBoxes(root);
 }
 
+// On a phone the sections are more than fit: the one that is open is brought into view.
+function showOpenSection() {
+  const tabs = document.querySelector(".tabs");
+  const open = tabs?.querySelector("[aria-current]");
+  if (open) tabs.scrollLeft = open.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - open.offsetWidth) / 2;
+}
+
+showOpenSection();
 prepare(document);
 document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));

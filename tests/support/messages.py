@@ -119,8 +119,11 @@ def _messages_of(tree: ast.AST) -> Iterator[Message]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        texts = [_text_of(each) for each in node.args[:3]]
+        function, arguments = _name_of(node.func), node.args
+        if function == "partial" and arguments:
+            # `partial(ngettext, "%(number)d day", "%(number)d days")`
+            function, arguments = _name_of(arguments[0]), arguments[1:]
+        texts = [_text_of(each) for each in arguments[:3]]
         context, text, plural = None, None, None
         if function in SINGULAR:
             text = texts[0]
@@ -146,7 +149,7 @@ def _refusals_of(name: str, tree: ast.AST) -> Iterator[Message]:
 
 def refusal_of(call: ast.Call) -> ast.expr | None:
     """The text for people, if this call is one that refuses with one."""
-    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    function = _name_of(call.func)
     place = REFUSALS.get(function)
     if place is None:
         return None
@@ -176,6 +179,10 @@ def _texts_within(argument: ast.expr) -> Iterator[str]:
         yield from _texts_within(argument.orelse)
     elif text := _text_of(argument):
         yield text
+
+
+def _name_of(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _text_of(node: ast.expr) -> str | None:

@@ -63,7 +63,29 @@ ENGLISH: Final = frozenset(
             "how",
             "yes",
         ),
-        *("there", "their", "they", "who", "does", "did", "if", "than", "then", "them", "without", "every"),
+        *(
+            "there",
+            "their",
+            "they",
+            "who",
+            "does",
+            "did",
+            "if",
+            "than",
+            "then",
+            "them",
+            "without",
+            "every",
+            "day",
+            "days",
+            "hour",
+            "hours",
+            "minutes",
+            "seconds",
+            "after",
+            "attempt",
+            "attempts",
+        ),
     }
 )
 """Small words of English that are none of German."""
@@ -253,6 +275,24 @@ WRONG_ENDPOINTS: Final[list[Any]] = [
     {"format": "smoke"},
     {"event_types": [], "more_patterns": "**"},
     {"event_types": [], "more_patterns": "no.such"},
+    {"batch-max_events": "1", "batch-max_wait_ms": "70000"},
+    {"batch-max_events": "5"},
+    {"batch-max_events": "5", "batch-max_wait_ms": "0", "ordering": "fifo"},
+    {"batch-max_events": "5", "batch-max_wait_ms": "0", "format": "xml"},
+    {"auth-type": "basic", "auth-username": "a:b", "auth-password": ""},
+    {"auth-type": "bearer", "auth-token": "a b"},
+    {"auth-type": "bearer", "auth-token": "ab", "headers": "Authorization: x"},
+    {"auth-type": "oauth2", "auth-token_url": "https://10.0.0.1", "auth-scope": "a  b"},
+    {"client_certificate-certificate": "x", "client_certificate-private_key": "x"},
+    {"signature_template-preset": "own", "signature_template-header": "Host"},
+    *(
+        {
+            "signature_template-preset": "own",
+            "signature_template-header": "X",
+            f"signature_template-{name}": text,
+        }
+        for name, text in (("prefix_text", "{body}"), ("prefix_text", "ü"), ("signed_content", "{x}"))
+    ),
 ]
 
 
