@@ -121,6 +121,8 @@ HISTOGRAMS = {
     "record_seconds": Counted("webhooks_dispatcher_record_seconds", "Writing down one batch of results."),
 }
 
+BEHIND = "SELECT COALESCE(max(EXTRACT(EPOCH FROM now() - minutes_to)), 0) FROM deliveries_rollupstate"
+
 # Each by its own partial index and no further than a bound. Held ones are those among the scheduled.
 LOOK = """
 SELECT (SELECT count(*) FROM (SELECT FROM deliveries_lane
@@ -189,6 +191,8 @@ class Report(Collector):
                 totals = dict(cursor.fetchall())
                 cursor.execute(LOOK, {"most": MOST_LANES})
                 look = cursor.fetchone()
+                cursor.execute(BEHIND)
+                (behind,) = cursor.fetchone()
             weeks = _weeks_ready()
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             logger.warning("no metrics from the database", exc_info=error)
@@ -200,6 +204,7 @@ class Report(Collector):
             "webhooks_backlog_deliveries", "Pending deliveries, estimated from counts.", backlog(totals)
         )
         yield from looked(look)
+        yield gauge("webhooks_rollups_behind_seconds", "How long ago what charts read ends.", behind)
         yield gauge("webhooks_partition_weeks_ready", "Whole weeks ahead that have their tables.", weeks)
 
 

@@ -191,6 +191,60 @@ GROUP BY 1, 2
 """
 
 
+# --- what is pending --------------------------------------------------------------------------------------------------
+
+MOST_PENDING: Final = 50_000
+"""That are counted one by one."""
+
+
+def pending_of(series: Series) -> tuple[int, datetime | None]:
+    """How many deliveries are pending, and since when the oldest is. Of very many, roll-ups say how many; that is a few
+    minutes old.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            PENDING.format(condition=series.condition), series.parameters | {"most": MOST_PENDING + 1}
+        )
+        number, oldest = cursor.fetchone()
+        if number <= MOST_PENDING:
+            return number, oldest
+        cursor.execute(PENDING_BEFORE, series.parameters)
+        rolled, begins_at, minutes, minutes_to = cursor.fetchone() or (0, None, None, None)
+        if begins_at is None or minutes is None or minutes_to is None:
+            return number, oldest
+        window = {"low": first_key(minutes_to), "high": last_key(), "most": MOST_PENDING}
+        cursor.execute(PENDING_BETWEEN.format(condition=series.condition), series.parameters | window)
+        recent, _ = cursor.fetchone()
+        window = {
+            "low": first_key(begins_at),
+            "high": last_key(begins_at + minutes * MINUTE),
+            "most": MOST_PENDING,
+        }
+        cursor.execute(PENDING_BETWEEN.format(condition=series.condition), series.parameters | window)
+        _, first = cursor.fetchone()
+    return rolled + recent, first or begins_at
+
+
+PENDING = """
+SELECT count(*), min(created_at) FROM (
+    SELECT d.created_at FROM deliveries_delivery d WHERE {condition} AND d.status = 'pending' LIMIT %(most)s
+) waiting
+"""
+
+PENDING_BEFORE = """
+SELECT sum(r.pending) OVER ()::bigint, r.begins_at, r.minutes, (SELECT minutes_to FROM deliveries_rollupstate)
+FROM deliveries_rollup r WHERE r.series_id = %(series)s AND r.tenant_id = %(tenant)s AND r.is_open AND r.pending > 0
+ORDER BY r.begins_at LIMIT 1
+"""
+
+PENDING_BETWEEN = """
+SELECT count(*), min(created_at) FROM (
+    SELECT d.created_at FROM deliveries_delivery d
+    WHERE {condition} AND d.id >= %(low)s AND d.id <= %(high)s AND d.status = 'pending' LIMIT %(most)s
+) waiting
+"""
+
+
 # --- percentiles ------------------------------------------------------------------------------------------------------
 
 

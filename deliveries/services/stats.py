@@ -101,8 +101,7 @@ def endpoint_stats(*, endpoint: Endpoint, since: datetime, until: datetime, buck
                 _measure(cursor, live[0], deliveries, counts, totals)
             else:
                 _add_buckets(cursor, live, deliveries, durations, counts, totals)
-        cursor.execute(PENDING, series.parameters)
-        pending, oldest_pending_at = cursor.fetchone() or (0, None)
+    pending, oldest_pending_at = figures.pending_of(series)
     return Stats(list(counts.items()), totals, pending, oldest_pending_at)
 
 
@@ -188,8 +187,3 @@ WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.id >= %(low)
   AND mod(uuid_hash(d.id)::bigint, %(one_in)s) = 0
 GROUP BY 1, 2
 """  # noqa: S608 - an expression of ours
-
-PENDING = """
-SELECT count(*), min(d.created_at) FROM deliveries_delivery d
-WHERE d.endpoint_id = %(series)s AND d.tenant_id = %(tenant)s AND d.status = 'pending'
-"""

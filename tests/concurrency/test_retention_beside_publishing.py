@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from deliveries.bench.history import PREFIX
 from deliveries.models import Attempt, Delivery, Event
@@ -122,6 +122,29 @@ def test_no_publish_waits_for_retention(expired: Tenant) -> None:
     assert left is None or (datetime.now(UTC) - left.created_at).days <= 1
     for model in (Delivery, Attempt):
         assert model.objects.for_tenant(expired).count() < EXPIRED / 8
+
+
+def test_the_watch_sees_who_waits(database: None) -> None:
+    tenant = make_tenant()
+    make_endpoint(tenant, "https://a.example.com", is_paused=True)
+    publisher, watch = Publisher(tenant), Watch()
+
+    def stand_in_the_way() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            watching = threading.Thread(target=watch.run, args=[cursor.fetchone()[0]])
+            watching.start()
+            cursor.execute("LOCK TABLE deliveries_event IN EXCLUSIVE MODE")
+            deadline = time.monotonic() + 20
+            while watch.longest_ms < 2 * MOST_WAITED_MS and time.monotonic() < deadline:
+                time.sleep(0.02)
+        watch.stop.set()
+        watching.join()
+
+    with_publisher(publisher, stand_in_the_way)
+
+    assert watch.longest_ms > MOST_WAITED_MS
+    assert max(publisher.milliseconds) > MOST_WAITED_MS
 
 
 def let_all_go() -> None:

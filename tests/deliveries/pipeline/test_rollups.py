@@ -10,7 +10,9 @@ from django.db import connection
 
 from deliveries.models import Attempt, Delivery, Endpoint, Rollup, RollupGone, RollupState
 from deliveries.pipeline import partitions, retention, rollups
+from deliveries.services import figures
 from deliveries.services.activity import Window, tenant_activity
+from deliveries.services.figures import Series
 from deliveries.services.stats import Bucket, endpoint_stats
 from tenants.ids import Minter
 from tenants.models import Tenant
@@ -206,17 +208,17 @@ def test_what_ends_later_is_counted_where_it_was_made() -> None:
     ended(second, "cancelled", attempts=1)
     attempt(first, datetime.now(UTC), milliseconds=30.0)
 
-    def figures() -> list[Any]:
+    def shown_now() -> list[Any]:
         return [row[1:] for row in counted(endpoint, since=at(days=4)) if any(row[1:])]
 
     # Before it is counted again, statistics look at what was open themselves.
-    assert figures() == [(2, 0, 0, 3), (0, 0, 1, 1)]
+    assert shown_now() == [(2, 0, 0, 3), (0, 0, 1, 1)]
     for hours in (1, 2):
         roll_up(datetime.now(UTC) + hours * HOUR)
-        assert figures() == [(2, 0, 0, 3), (0, 0, 1, 1)]
+        assert shown_now() == [(2, 0, 0, 3), (0, 0, 1, 1)]
     assert not Rollup.unscoped.filter(tenant=tenant, is_open=True).exists()
     history_is_gone(tenant)
-    assert figures() == [(2, 0, 0, 3), (0, 0, 1, 1)]
+    assert shown_now() == [(2, 0, 0, 3), (0, 0, 1, 1)]
 
 
 def test_a_retry_by_hand_of_what_had_ended_is_counted_too() -> None:
@@ -313,6 +315,23 @@ def test_a_run_that_was_stopped_goes_on() -> None:
     assert [row[1] for row in counted(endpoint, since=at(hours=61)) if row[1]] == [1] * 20
 
 
+def test_very_many_pending_are_not_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, "https://a.example.com")
+    oldest = at(days=2).replace(minute=30, second=17)
+    insert(endpoint, oldest, *["pending"] * 5, "succeeded")
+    insert(endpoint, at(hours=3), *["pending"] * 4)
+    insert(endpoint, at(), *["pending"] * 2)
+    roll_up()
+    expected = (11, oldest)
+    assert figures.pending_of(Series(endpoint.id, tenant.id)) == expected
+
+    monkeypatch.setattr(figures, "MOST_PENDING", 10)
+
+    assert figures.pending_of(Series(endpoint.id, tenant.id)) == expected
+    assert figures.pending_of(Series.of_tenant(tenant)) == expected
+
+
 # --- with retention ---------------------------------------------------------------------------------------------------
 
 
@@ -328,7 +347,7 @@ def test_retention_takes_rows_and_leaves_figures() -> None:
     expected = [(1, 1, 1, 2), (2, 1, 1, 4)]
     roll_up()
 
-    def figures() -> list[Any]:
+    def shown_now() -> list[Any]:
         return [row[1:] for row in counted(endpoint, since=at(days=7)) if any(row[1:])]
 
     retention.let_go(now=datetime.now(UTC), seconds=30)
@@ -337,7 +356,7 @@ def test_retention_takes_rows_and_leaves_figures() -> None:
     assert (gone.succeeded, gone.failed, gone.cancelled, gone.attempts) == (2, 1, 1, 3)
 
     roll_up(datetime.now(UTC) + HOUR)
-    assert figures() == expected
+    assert shown_now() == expected
     assert [each.pending for each in Rollup.unscoped.filter(series_id=endpoint.id).order_by("begins_at")] == [
         0,
         1,
@@ -347,7 +366,7 @@ def test_retention_takes_rows_and_leaves_figures() -> None:
     attempt(pending, datetime.now(UTC), milliseconds=30.0)
     for hours in (3, 5):
         roll_up(datetime.now(UTC) + hours * HOUR)
-        assert figures() == [(1, 1, 1, 2), (2, 2, 1, 5)]
+        assert shown_now() == [(1, 1, 1, 2), (2, 2, 1, 5)]
     (cell,) = Rollup.unscoped.filter(series_id=endpoint.id, begins_at__gt=closed)
     assert (sum(cell.latency_counts), cell.is_open) == (5, False)
 
