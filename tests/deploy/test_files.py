@@ -77,6 +77,7 @@ def test_the_pods_run_as_nobody_with_probes_limits_and_time_to_drain() -> None:
         assert container["resources"]["limits"]["memory"]
     assert pods["webhooks-dispatch"]["terminationGracePeriodSeconds"] >= 40
     (web,) = pods["webhooks-web"]["containers"]
+    assert web["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "5"]}}
     assert web["livenessProbe"]["httpGet"]["path"] == "/health/live"
     assert web["readinessProbe"]["httpGet"]["path"] == "/health/ready"
 
