@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 EVENT_TYPES = ("order.created", "order.paid", "invoice.paid")
 
 PARTS = {
-    "tenants": r"^/api/v1/(whoami|tenants(/\{tenant\}(/(api-keys|portal-links|notifications).*)?)?)$",
+    "tenants": r"^/api/v1/(whoami|tenants(/\{tenant\}(/(api-keys|portal-links|look|notifications).*)?)?)$",
     "catalogue": r"^/api/v1/(tenants/\{tenant\}/)?(event-types|packs)(/.*)?$",
     "endpoints": r"^/api/v1/tenants/\{tenant\}/endpoints(/\{endpoint\}(/(en|dis)able)?)?$",
     "of endpoints": r"^/api/v1/tenants/\{tenant\}/endpoints/\{endpoint\}/(?!(en|dis)able$).*$",
