@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -83,6 +84,12 @@ NewWindow = Callable[..., Page]
 
 @pytest.fixture
 def window(browser: Browser, platform: Platform) -> Iterator[NewWindow]:
+    with windows(browser, platform) as make:
+        yield make
+
+
+@contextmanager
+def windows(browser: Browser, platform: Platform) -> Iterator[NewWindow]:
     """Opens a window of a browser of its own, or of the `context` given. Loading anything from elsewhere fails the test."""
     contexts: list[BrowserContext] = []
     elsewhere: list[str] = []

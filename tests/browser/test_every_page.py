@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, StorageState
+from playwright.sync_api import Browser, Page
 
 from deliveries.pipeline import ingest
 from tenants.ids import new_id
@@ -30,7 +30,7 @@ from tests.architecture.test_strangers import (
     World,
     make_world,
 )
-from tests.browser.conftest import NewWindow, Platform
+from tests.browser.conftest import NewWindow, Platform, windows
 from tests.browser.steps import link_to, sign_in
 from tests.support.everything import make_everything
 from tests.support.portal import PASSWORD, make_member
@@ -48,6 +48,8 @@ SCHEMES: Final[dict[Scheme, dict[str, Any]]] = {
 
 MAY_HAVE_NOTHING = ("/export", "/file", "/act/")
 """Without a period, a file that was written, or something to act on, a page says so."""
+
+AXE: Final[str] = Axe().axe_script
 
 SHOTS = os.environ.get("BROWSER_SHOTS")
 
@@ -68,9 +70,9 @@ ADMINS_PAGES = [
 @dataclass(frozen=True)
 class Seen:
     world: World
-    admin: StorageState
-    operator: StorageState
-    """Cookies of who is signed in."""
+    admin: Page
+    operator: Page
+    """Windows of who is signed in. One each for all pages: a new one takes as long as looking at a page."""
 
 
 @pytest.fixture(scope="module")
@@ -88,25 +90,15 @@ def seen(platform: Platform, browser: Browser) -> Iterator[Seen]:
     now = time.time()
     code = two_factor.code_at(secret, int(now) // two_factor.STEP_SECONDS)
     codes = two_factor.confirm(actor=COMMAND, user=operator, code=code, now=now)
-    yield Seen(
-        world,
-        signed_in(browser, platform, make_member(world.owner, "admin")),
-        signed_in(browser, platform, operator, code=codes[0]),
-    )
+    with windows(browser, platform) as window:
+        admin, operators = window(), window()
+        sign_in(admin, make_member(world.owner, "admin"))
+        sign_in(operators, operator)
+        operators.get_by_label("Code").fill(codes[0])
+        operators.get_by_role("button", name="Sign in").click()
+        operators.wait_for_url(lambda url: "/sign-in" not in url)
+        yield Seen(world, admin, operators)
     ingest._publisher.drop()
-
-
-def signed_in(browser: Browser, platform: Platform, user: User, *, code: str = "") -> StorageState:
-    context = browser.new_context(base_url=platform.url, locale="en-GB")
-    page = context.new_page()
-    sign_in(page, user)
-    if code:
-        page.get_by_label("Code").fill(code)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(lambda url: "/sign-in" not in url)
-    state = context.storage_state()
-    context.close()
-    return state
 
 
 def look(page: Page, path: str, findings: list[str]) -> None:
@@ -136,9 +128,11 @@ def examine(page: Page, path: str, findings: list[str]) -> None:
 
 def faults(page: Page, path: str, scheme: Scheme) -> list[str]:
     page.emulate_media(color_scheme=scheme)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
     return [
         f"{path} {scheme}: {violation['id']} {[node['html'][:200] for node in violation['nodes'][:3]]}"
-        for violation in Axe().run(page, options=SCHEMES[scheme]).response["violations"]
+        for violation in page.evaluate("options => axe.run(document, options)", SCHEMES[scheme])["violations"]
         if violation["impact"] in SERIOUS
     ]
 
@@ -152,19 +146,19 @@ def take_pictures(page: Page, path: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("route", TENANTS_PAGES, ids=lambda route: route.path)
-def test_a_page_of_a_tenant(route: Route, seen: Seen, window: NewWindow) -> None:
+def test_a_page_of_a_tenant(route: Route, seen: Seen) -> None:
     findings: list[str] = []
 
-    look(window(storage_state=seen.admin), route.at(seen.world.sample), findings)
+    look(seen.admin, route.at(seen.world.sample), findings)
 
     assert findings == []
 
 
 @pytest.mark.parametrize("route", ADMINS_PAGES, ids=lambda route: route.path)
-def test_a_page_of_operators(route: Route, seen: Seen, window: NewWindow) -> None:
+def test_a_page_of_operators(route: Route, seen: Seen) -> None:
     findings: list[str] = []
 
-    look(window(storage_state=seen.operator), f"/{route.path}", findings)
+    look(seen.operator, f"/{route.path}", findings)
 
     assert findings == []
 
@@ -172,7 +166,7 @@ def test_a_page_of_operators(route: Route, seen: Seen, window: NewWindow) -> Non
 def test_the_pages_around_them(seen: Seen, window: NewWindow) -> None:
     """Getting in, the account, the public catalogue, and what is said when something is not there."""
     findings: list[str] = []
-    nobody, person = window(), window(storage_state=seen.admin)
+    nobody, person = window(), seen.admin
     invitation = invitations.SIGNER.sign("x" * 43)
     walked = set()
     for route in sorted(ENTRANCES - {"portal/sign-out", "portal/language", "portal/sign-in/code"}):
