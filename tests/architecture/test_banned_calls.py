@@ -35,6 +35,7 @@ MAY_USE_THE_NETWORK = {
     # Servers, receivers and clients of the platform's own machine.
     "webhooks_platform/embedded/programs.py",
     "webhooks_platform/embedded/servers.py",
+    "webhooks_platform/embedded/valkey.py",
     "webhooks_platform/embedded/shared.py",
     "webhooks_platform/processes.py",
     "webhooks_platform/demo/api.py",

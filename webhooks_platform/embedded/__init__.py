@@ -4,10 +4,11 @@
 stop, kill and pause servers of their own. Nothing here imports Django: the settings need the addresses first.
 """
 
+from webhooks_platform.embedded.postgres import PostgresServer
 from webhooks_platform.embedded.programs import Account, EmbeddedError, find_account
 from webhooks_platform.embedded.secrets import load_secrets
-from webhooks_platform.embedded.servers import PostgresServer, ValkeyServer
 from webhooks_platform.embedded.shared import Servers, ensure_servers, temporary_servers
+from webhooks_platform.embedded.valkey import ValkeyServer
 
 __all__ = [
     "Account",

@@ -18,16 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from webhooks_platform.embedded.postgres import PostgresServer
 from webhooks_platform.embedded.programs import Account, EmbeddedError, find_account, find_programs, is_usable
 from webhooks_platform.embedded.secrets import load_secrets, remember_secret, write_private
-from webhooks_platform.embedded.servers import (
-    PostgresServer,
-    Server,
-    StopMode,
-    ValkeyServer,
-    is_alive,
-    works_in,
-)
+from webhooks_platform.embedded.servers import Server, StopMode, is_alive, works_in
+from webhooks_platform.embedded.valkey import ValkeyServer
 
 PATIENCE_SECONDS = 30
 """How long servers that another command uses may fail to answer before we give up."""
