@@ -264,6 +264,15 @@ def test_the_schedule_that_is_typed_is_drawn(typed: str, words: str) -> None:
     assert page.status_code == 200
 
 
+def test_metadata_that_the_api_set_is_shown() -> None:
+    tenant = make_tenant()
+    _, path = make_endpoint(tenant, metadata={"shop": "17", "<b>": "&"})
+
+    page = text_of(browser(tenant).get(path))
+
+    assert "Metadata <b>: & shop: 17 Added" in page
+
+
 def test_types_stand_in_their_groups() -> None:
     tenant = make_tenant()
     for name, group in (("order.created", "Shop"), ("invoice.paid", "Money"), ("order.paid", "Shop")):
