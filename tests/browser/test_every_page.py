@@ -40,11 +40,13 @@ pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
 SERIOUS = {"serious", "critical"}
 
 Scheme = Literal["light", "dark"]
-SCHEMES: Final[dict[Scheme, dict[str, Any]]] = {
+RULES: Final[dict[Scheme, dict[str, Any]]] = {
     "light": {"resultTypes": ["violations"]},
     "dark": {"resultTypes": ["violations"], "runOnly": ["color-contrast"]},
 }
 """What axe looks for in each: all rules once, and those of colours, which alone change with it."""
+WIDTHS: Final[dict[Scheme, int]] = {"light": 1280, "dark": 390}
+"""Each is looked at in one of them."""
 
 MAY_HAVE_NOTHING = ("/export", "/file", "/act/")
 """Without a period, a file that was written, or something to act on, a page says so."""
@@ -120,19 +122,23 @@ def look_at_any(page: Page, path: str, findings: list[str]) -> None:
 
 
 def examine(page: Page, path: str, findings: list[str]) -> None:
-    for scheme in SCHEMES:
+    """What is hard to read or to use in both schemes, and what is wider than the window, a phone's too."""
+    for scheme, width in WIDTHS.items():
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
         findings += faults(page, path, scheme)
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            findings.append(f"{path} is wider than {width}")
         if SHOTS:
             take_pictures(page, path, scheme)
 
 
 def faults(page: Page, path: str, scheme: Scheme) -> list[str]:
-    page.emulate_media(color_scheme=scheme)
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
     return [
         f"{path} {scheme}: {violation['id']} {[node['html'][:200] for node in violation['nodes'][:3]]}"
-        for violation in page.evaluate("options => axe.run(document, options)", SCHEMES[scheme])["violations"]
+        for violation in page.evaluate("options => axe.run(document, options)", RULES[scheme])["violations"]
         if violation["impact"] in SERIOUS
     ]
 
@@ -142,7 +148,6 @@ def take_pictures(page: Page, path: str, scheme: str) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         name = path.strip("/").replace("/", "_")[:80]
         page.screenshot(path=Path(SHOTS or ".") / f"{name}.{width}.{scheme}.png", full_page=True)
-    page.set_viewport_size({"width": 1280, "height": 720})
 
 
 @pytest.mark.parametrize("route", TENANTS_PAGES, ids=lambda route: route.path)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -18,7 +18,7 @@ from tenants.models import Tenant, User
 from tenants.services.audit import COMMAND
 from tests.browser.conftest import NewWindow, Platform
 from tests.browser.steps import make_place, shop, sign_in
-from tests.browser.test_every_page import Scheme, faults
+from tests.browser.test_every_page import examine
 from tests.support.builders import SECRET
 from tests.support.operators import make_operator, signed_in
 
@@ -140,9 +140,6 @@ def test_support_looks_in_and_the_tenant_reads_of_it(platform: Platform, window:
     expect(log).to_contain_text(operator.email)
 
 
-WIDTHS: Final[list[tuple[int, Scheme]]] = [(1280, "light"), (390, "dark")]
-
-
 def test_the_pages_can_be_read_by_all(platform: Platform, window: NewWindow) -> None:
     """No serious fault of contrast, names or keyboard; nothing wider than a phone; nothing that the policy refused."""
     tenant, _ = make_place(name="Blue Bank")
@@ -174,11 +171,7 @@ def test_the_pages_can_be_read_by_all(platform: Platform, window: NewWindow) -> 
         answer = page.goto(path)
         assert answer is not None
         assert answer.status == 200, path
-        for width, scheme in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 800})
-            findings += faults(page, path, scheme)
-            if page.evaluate("document.documentElement.scrollWidth") > width:
-                findings.append(f"{path} is wider than {width}")
+        examine(page, path, findings)
     assert (findings, said) == ([], [])
 
 

@@ -45,7 +45,7 @@ def german(text: str) -> str:
         ),
         (
             "The body is no valid JSON: Expecting value in line 1, column 9.",
-            "Der Body ist kein gültiges JSON: Es fehlt ein Wert in Zeile 1, Spalte 9.",
+            "Der Inhalt ist kein gültiges JSON: Es fehlt ein Wert in Zeile 1, Spalte 9.",
         ),
         (
             "body.a.0: Must not contain the NUL character or half of a surrogate pair.",
