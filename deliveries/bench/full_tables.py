@@ -85,6 +85,11 @@ def fill(
         for statement in (EVENTS, DELIVERIES):
             connection.execute(_filled(statement, at, first, last, ON_HELD_LANE), parameters)
     _idle_lanes(connection, tenant_id, endpoints[0], count=idle)
+    # Years of use would have rolled it up as it came, not all of it in the middle of a measurement.
+    connection.execute(
+        "UPDATE deliveries_rollupstate SET minutes_to = date_trunc('minute', now()), hours_to = date_trunc('hour', now()),"
+        " attempts_to = now()"
+    )
     for table in ("event", "delivery", "attempt", "endpoint", "lane"):
         connection.execute(f"VACUUM (ANALYZE) deliveries_{table}")
     with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
