@@ -26,6 +26,7 @@ from tests.support.seeded import forget, weeks
 
 WANTED = os.environ.get("WEBHOOKS_EXPIRED")
 EXPIRED = int(WANTED or 6_000)
+DAYS = 20 if WANTED else 5
 ALONE_SECONDS = 20 if WANTED else 1
 
 MOST_WAITED_MS = 50
@@ -43,7 +44,7 @@ def expired(nothing_rolled_up: None) -> Iterator[Tenant]:
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE deliveries_event, deliveries_delivery, deliveries_attempt")
     try:
-        call_command("seed_deliveries", deliveries=EXPIRED, tenants=1, endpoints=10, days=20, yes=True)
+        call_command("seed_deliveries", deliveries=EXPIRED, tenants=1, endpoints=10, days=DAYS, yes=True)
         tenant = Tenant.objects.get(slug=f"{PREFIX}0000")
         Tenant.objects.filter(id=tenant.id).update(retention_days=1)
         yield tenant
@@ -70,29 +71,32 @@ class Publisher:
             assert isinstance(result, Accepted)
 
 
-BLOCKED = """
-SELECT a.pid FROM pg_stat_activity a
-WHERE a.application_name = 'webhooks-publish' AND a.wait_event_type = 'Lock' AND %s = ANY(pg_blocking_pids(a.pid))
+WAITS_FOR = """
+SELECT a.wait_event_type = 'Lock' AND %s = ANY(pg_blocking_pids(a.pid)), COALESCE(a.wait_event, 'processor')
+FROM pg_stat_activity a WHERE a.application_name = 'webhooks-publish' AND a.state <> 'idle'
 """
 
 
 class Watch:
-    """How long the publisher's connection waits for locks of another, as PostgreSQL itself says."""
+    """How long the publisher's connection waits for locks of another, and for what else, as PostgreSQL itself says."""
 
     def __init__(self) -> None:
         self.longest_ms = 0.0
+        self.others_ms: dict[str, float] = {}
         self.stop = threading.Event()
 
     def run(self, pid: int) -> None:
         with connect(application_name="test-watch", statement_timeout_seconds=5) as own:
-            since = None
+            since, last = time.perf_counter(), None
             while not self.stop.wait(0.004):
-                if own.execute(BLOCKED, [pid]).fetchone() is None:
-                    since = None
-                    continue
+                found = own.execute(WAITS_FOR, [pid]).fetchone()
                 now = time.perf_counter()
-                since = since or now
-                self.longest_ms = max(self.longest_ms, 1000 * (now - since))
+                if found != last:
+                    since, last = now, found
+                elif found is not None and found[0]:
+                    self.longest_ms = max(self.longest_ms, 1000 * (now - since))
+                elif found is not None:
+                    self.others_ms[found[1]] = max(self.others_ms.get(found[1], 0.0), 1000 * (now - since))
 
 
 def test_no_publish_waits_for_retention(expired: Tenant) -> None:
@@ -115,13 +119,14 @@ def test_no_publish_waits_for_retention(expired: Tenant) -> None:
     watching.join()
     print(f"{EXPIRED} deliveries in {took:.0f} s; publishes alone {told(alone)}, beside {told(beside)};")
     print(f"the longest wait for a lock of retention's: {watch.longest_ms:.1f} ms")
+    print("for anything else:", {name: round(waited) for name, waited in watch.others_ms.items()})
     assert watch.longest_ms < MOST_WAITED_MS
     assert len(beside.milliseconds) > 10
     # Of a day, and a step of retention's less, nothing but that is left.
     left = Event.objects.for_tenant(expired).order_by("id").first()
     assert left is None or (datetime.now(UTC) - left.created_at).days <= 1
     for model in (Delivery, Attempt):
-        assert model.objects.for_tenant(expired).count() < EXPIRED / 8
+        assert model.objects.for_tenant(expired).count() < EXPIRED / 3
 
 
 def test_the_watch_sees_who_waits(database: None) -> None:
