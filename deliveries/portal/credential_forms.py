@@ -1,7 +1,7 @@
 """Parts of the endpoint's form: how it signs in at its receiver, and the certificate that it shows."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext as _
@@ -13,9 +13,6 @@ from deliveries.models import Endpoint
 from deliveries.portal.endpoint_parts import Part, area, secret_text
 from deliveries.services import credentials, endpoint_settings
 from deliveries.validation import MASK
-
-OPTIONAL: Final = {"scope"}
-"""What may be left out. Of everything else the rule says that it must be given."""
 
 
 class AuthForm(Part):

@@ -119,7 +119,7 @@ SELECT id, delivery_id, number, outcome, status_code FROM (
     ORDER BY id DESC LIMIT %(most_attempts)s
 ) newest
 WHERE tenant_id = %(tenant)s
-LIMIT %(most)s
+ORDER BY id DESC LIMIT %(most)s
 """
 
 
