@@ -35,7 +35,9 @@ def _lines(facts: Sequence[dict[str, Any]]) -> list[str]:
 def _subject_of_summary(notice: Notice, counts: dict[str, Any]) -> str:
     assert notice.tenant is not None
     since, until = counts["since"], counts["until"]
-    when = since if since == until else f"{since} to {until}"
+    when = since
+    if since != until:
+        when = _("%(since)s to %(until)s") % {"since": since, "until": until}
     return _("Webhooks of %(whose)s, %(when)s") % {"whose": notice.tenant.slug, "when": when}
 
 

@@ -64,6 +64,19 @@ def test_each_reader_gets_the_day_or_the_week_once() -> None:
     assert line in by_reader[daily.email].body
 
 
+def test_a_week_is_named_in_the_readers_language() -> None:
+    tenant = make_tenant()
+    user = reader(tenant, Digest.WEEKLY)
+    User.objects.filter(id=user.id).update(language="de")
+    make_summaries(now=MONDAY)
+
+    send_waiting(now=MONDAY, open_transport=open_configured_transport)
+
+    assert [message.subject for message in mail.outbox] == [
+        f"Webhooks von {tenant.slug}, 2026-02-23 bis 2026-03-01"
+    ]
+
+
 def test_before_six_it_is_still_yesterday() -> None:
     tenant = make_tenant()
     reader(tenant, Digest.DAILY)
