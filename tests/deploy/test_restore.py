@@ -23,7 +23,7 @@ from tests.support.builders import attempts_of, deliveries_of, make_endpoint, ma
 from tests.support.platform import django_on
 from tests.support.running import Webhooks, run_until_dry
 from tests.webhooks_platform.test_key_rotation import forget_what_other_tests_left
-from webhooks_platform.embedded import find_account
+from webhooks_platform.embedded import Account
 from webhooks_platform.embedded.programs import find_programs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -39,7 +39,8 @@ def commands(heading: str) -> list[str]:
 
 def run(lines: list[str], *, url: str, folder: Path) -> str:
     """As an operator would, in a folder of theirs."""
-    programs = find_programs(find_account(), copies=folder / "copies").postgres.parent
+    myself = Account(os.geteuid(), os.getegid(), is_other=False)
+    programs = find_programs(myself, copies=folder / "copies").postgres.parent
     done = subprocess.run(
         ["sh", "-e", "-c", "\n".join(lines).replace("manage.py", str(ROOT / "manage.py"))],
         env=os.environ
