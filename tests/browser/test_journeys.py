@@ -6,14 +6,19 @@ from collections.abc import Callable
 from email.message import EmailMessage
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from deliveries.models import Delivery
+from deliveries.pipeline.signing import parse_secret
+from deliveries.services.deliveries import retry_delivery
 from deliveries.services.endpoints import create_endpoint
 from tenants.services import portal_looks
 from tenants.services.audit import COMMAND
 from tests.browser.conftest import NewWindow, Platform, path_in
 from tests.browser.steps import link_to, make_place, shop, sign_in
 from tests.support.api import make_key
+from tests.support.builders import SECRET
 from tests.support.portal import PASSWORD
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
@@ -119,6 +124,36 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_the_live_tail_fills_by_itself(platform: Platform, window: NewWindow) -> None:
+    """Quiet at first, then an event and how it ended, then what came of trying it again."""
+    tenant, viewer = make_place("viewer")
+    page = window()
+    sign_in(page, viewer)
+    page.goto(f"/portal/{tenant.slug}/live")
+    quiet = page.get_by_text("Quiet: nothing happened in the last day.")
+    expect(quiet).to_be_visible()
+
+    with shop() as receiver:
+        receiver.secret, receiver.status = SECRET, 500
+        create_endpoint(
+            actor=COMMAND,
+            tenant=tenant,
+            url=receiver.url,
+            secret=parse_secret(SECRET),
+            retry_schedule=[],
+        )
+        publish(page, tenant.slug, make_key(tenant))
+        rows = page.locator("#live-rows > li")
+        expect(rows).to_have_count(1)
+        expect(rows.first).to_contain_text(re.compile(r"500\s+failed"))
+        expect(quiet).to_be_hidden()
+
+        delivery = Delivery.objects.for_tenant(tenant).get()
+        retry_delivery(actor=COMMAND, delivery=delivery, now=timezone.now())
+        expect(rows).to_have_count(2)
+        expect(rows.first).to_contain_text(re.compile(r"Attempt 2\s+500\s+failed"))
 
 
 def test_a_viewer_sees_and_changes_nothing(platform: Platform, window: NewWindow) -> None:

@@ -48,7 +48,7 @@ NOT_IN_THE_PORTAL: Final = (
     "tenants/openapi_catalogue.py",
     "tenants/services/tenants.py",
     "deliveries/api/",
-    "deliveries/services/bulk.py",
+    "deliveries/services/bulk",
     "deliveries/bench/",
     "webhooks_platform/",
 )
