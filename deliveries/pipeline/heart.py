@@ -38,8 +38,8 @@ class Heart(threading.Thread):
         self.is_dead = False
         self.is_sending_stopped = False
         self.clock_offset = 0.0
+        """The database's clock less ours, in seconds."""
         self.deadline = 0.0
-        """The database's clock less ours."""
         self._ended = threading.Event()
         self._connection: Connection | None = None
         before = boottime()
