@@ -103,9 +103,16 @@ def _kind(root: Schema, schema: Schema, seen: frozenset[str]) -> str:
     kinds = schema.get("type")
     if kinds == "array" and isinstance(schema.get("items"), dict):
         items, _seen = _followed(root, schema["items"], seen)
+        lists = {
+            "string": _("list of texts"),
+            "number": _("list of numbers"),
+            "integer": _("list of whole numbers"),
+            "object": _("list of objects"),
+            "array": _("list of lists"),
+        }
         inner = items.get("type")
-        if isinstance(inner, str) and inner in names:
-            return _("list of %(kind)s") % {"kind": names[inner]}
+        if isinstance(inner, str) and inner in lists:
+            return lists[inner]
     if isinstance(kinds, str):
         kinds = [kinds]
     if isinstance(kinds, list):

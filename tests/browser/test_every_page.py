@@ -146,7 +146,7 @@ def faults(page: Page, path: str, scheme: Scheme) -> list[str]:
 def take_pictures(page: Page, path: str, scheme: str) -> None:
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
-        name = path.strip("/").replace("/", "_")[:80]
+        name = path.strip("/").replace("/", "_")[-80:]
         page.screenshot(path=Path(SHOTS or ".") / f"{name}.{width}.{scheme}.png", full_page=True)
 
 

@@ -24,7 +24,7 @@ def test_a_schema_as_a_table() -> None:
 
     assert fields_of(schema) == [
         Field("id", 0, "text", True, "Yours.", ["at most 20 characters"]),
-        Field("lines", 0, "list of object", False, "", []),
+        Field("lines", 0, "list of objects", False, "", []),
         Field("sku", 1, "text or nothing", False, "", []),
         Field("state", 0, "one of a few", False, "", ['"open", "paid"']),
         Field("at", 0, "text", False, "", ["date-time"]),
