@@ -98,8 +98,8 @@ class State:
         return None if self.settled_at is None else self.settled_at - LATE
 
 
-# The first run over an old history counts a full hour of it in one statement.
-PATIENCE = "SET LOCAL statement_timeout = '10min'"
+# The first run over an old history counts a full hour of it in one statement. What a crash takes back is counted again.
+PATIENCE = "SET LOCAL statement_timeout = '10min'; SET LOCAL synchronous_commit = off"
 
 STATE = """
 SELECT minutes_to, hours_to, attempts_to, seen_at, settled_at,

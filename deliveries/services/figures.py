@@ -89,10 +89,11 @@ def read(
             window = series.parameters | {"since": span.since, "until": span.until, "by": by}
             cursor.execute(COUNTS, window)
             rows = cursor.fetchall()
-            if any(row[0] != span.hours_to for row in rows[:1]):
+            if rows[0][0] != span.hours_to:
                 continue  # minutes became hours in between, which happens once an hour
-            as_now = _count_open(cursor, series, window, [row[2:] for row in rows if row[2] is not None])
-            for _, start, begins_at, _, *counts in rows:
+            rows = [row[1:] for row in rows if row[1] is not None]
+            as_now = _count_open(cursor, series, window, [row[1:] for row in rows if row[1] is not None])
+            for start, begins_at, _, *counts in rows:
                 if begins_at not in as_now:
                     found.setdefault(start, Figures()).add(counts)
             for begins_at, counts in as_now.items():
@@ -139,14 +140,16 @@ def _count_open(
     return {begins_at: counts for begins_at, *counts in cursor.fetchall()}
 
 
-# Open ones each by itself, the others together.
+# Open ones each by itself, the others together. At least one row, which has the border as of this statement.
 COUNTS = """
-SELECT (SELECT hours_to FROM deliveries_rollupstate), date_bin(%(by)s, begins_at, TIMESTAMPTZ 'epoch'),
-       CASE WHEN is_open THEN begins_at END, CASE WHEN is_open THEN minutes END,
-       sum(succeeded)::bigint, sum(failed)::bigint, sum(cancelled)::bigint, sum(pending)::bigint, sum(attempts)::bigint
-FROM deliveries_rollup
-WHERE series_id = %(series)s AND tenant_id = %(tenant)s AND begins_at >= %(since)s AND begins_at < %(until)s
-GROUP BY 2, 3, 4
+SELECT state.hours_to, n.* FROM deliveries_rollupstate state LEFT JOIN LATERAL (
+    SELECT date_bin(%(by)s, begins_at, TIMESTAMPTZ 'epoch') AS start, CASE WHEN is_open THEN begins_at END,
+           CASE WHEN is_open THEN minutes END, sum(succeeded)::bigint, sum(failed)::bigint, sum(cancelled)::bigint,
+           sum(pending)::bigint, sum(attempts)::bigint
+    FROM deliveries_rollup
+    WHERE series_id = %(series)s AND tenant_id = %(tenant)s AND begins_at >= %(since)s AND begins_at < %(until)s
+    GROUP BY 1, 2, 3
+) n ON true
 """
 
 # What retention deleted is in no history any more.
