@@ -132,6 +132,18 @@ def test_an_event_shows_its_payload_and_why_each_endpoint_got_it_or_not() -> Non
     assert "Send again" not in text
 
 
+def test_an_event_that_was_taken_with_a_warning_says_what_is_wrong_with_it() -> None:
+    tenant = make_tenant(schema_validation="warn")
+    schema = {"type": "object", "properties": {"amount": {"type": "integer"}}}
+    create_event_type(actor=COMMAND, tenant=tenant, name="order.created", schema=schema)
+    event = publish(tenant, data=b'{"amount": "much"}')
+
+    page = text_of(browser(tenant).get(f"/portal/{tenant.slug}/events/{event}"))
+
+    assert "It is not as the schema of its type says." in page
+    assert 'data.amount the value is not of type "integer"' in page
+
+
 def test_replay_to_all_that_match_or_to_one() -> None:
     tenant = make_tenant()
     make_endpoint(tenant)
