@@ -587,7 +587,7 @@ def test_a_mapping_sees_no_credentials(platform: str) -> None:
         ({"event_type": "data.body.kind"}, "mapping_failed", "the data has no key 'kind'"),
         ({"event_type": "data.body.n"}, "mapping_failed", "its result is no text"),
         ({"event_type": '"no spaces? yes!"'}, "mapping_failed", "cannot be one"),
-        ({"event_type": '"order.paid"'}, "event_refused", "unknown_event_type"),
+        ({"event_type": '"order.unheard-of"'}, "event_refused", "unknown_event_type"),
         ({"event_type": '"order.created"', "data": "data.body.n"}, "mapping_failed", "not an object"),
     ],
 )
@@ -641,7 +641,7 @@ def test_run_again_twice_at_once_makes_one_event(platform: str) -> None:
 def test_a_failed_run_again_says_the_new_reason(platform: str) -> None:
     source, path = make_source(event_type="data.body.kind")
     requests.post(f"{platform}{path}", json={}, timeout=10)
-    changed = sources.update_source(actor=COMMAND, source=source, event_type='"order.paid"')
+    changed = sources.update_source(actor=COMMAND, source=source, event_type='"order.unheard-of"')
 
     assert arrivals.run_all_again(actor=COMMAND, source=changed) == (0, 1)
 

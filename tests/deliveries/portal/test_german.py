@@ -149,6 +149,12 @@ def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _without_a_shared_catalogue(database: None) -> None:
+    """What other tests put there is described in English."""
+    EventType.objects.filter(tenant__isnull=True).delete()
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 ROWS: Final = ("delivery", "event", "job", "incoming", "name", "pack")
