@@ -106,8 +106,9 @@ def own_stage() -> Iterator[Stage]:
     with connection, _own_broker() as broker_url:
         drop_left_overs(connection)
         name = f"{PREFIX}{secrets.token_hex(4)}"
-        # Held as long as this connection lives: others can tell that we are at work.
-        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [name])
+        # As long as this connection lives, others can tell that we are at work. Not by a lock: those of another database
+        # of the server would not see it.
+        connection.execute("SELECT set_config('application_name', %s, false)", [name])
         try:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         except psycopg.errors.InsufficientPrivilege:
@@ -143,16 +144,15 @@ def drop(connection: psycopg.Connection[Row], name: str, *, tries: int = 4) -> N
 
 
 def drop_left_overs(connection: psycopg.Connection[Row]) -> None:
-    """Databases of runs that were killed: nobody holds their lock any more."""
+    """Databases of runs that were killed: nobody has the name of the run any more."""
     rows = connection.execute(
-        "SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{PREFIX}%"]
+        "SELECT d.datname FROM pg_database d WHERE d.datname LIKE %(like)s AND NOT EXISTS ("
+        "    SELECT FROM pg_stat_activity a"
+        "    WHERE a.application_name LIKE %(like)s AND starts_with(d.datname, a.application_name))",
+        {"like": f"{PREFIX}%"},
     ).fetchall()
     for (name,) in rows:
-        run = "_".join(name.split("_")[:3])
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [run]).fetchone()
-        if row and row[0]:
-            drop(connection, name)
-            connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", [run])
+        drop(connection, name)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from deliveries.bench import dns
@@ -25,7 +27,7 @@ from deliveries.bench.children import Receiver, run_publisher
 from deliveries.bench.endpoint_scenarios import OUT_OF_ORDER
 from deliveries.bench.publisher import Plan, Publisher
 from deliveries.bench.report import Line, bench_table, scenario_table
-from deliveries.bench.stage import PREFIX
+from deliveries.bench.stage import PREFIX, drop_left_overs, own_stage
 from deliveries.models import Attempt
 from tests.support.builders import attempts_of, deliveries_of, make_endpoint, make_tenant, publish
 from tests.support.receiver import CountingReceiver
@@ -339,8 +341,6 @@ def test_a_small_run_counts_alike_everywhere_and_leaves_nothing_behind(database:
 
 
 def left_over_databases() -> list[str]:
-    from django.conf import settings
-
     with psycopg.connect(settings.DATABASE_URL) as connection:
         rows = connection.execute(
             "SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{PREFIX}%"]
@@ -360,3 +360,19 @@ def test_odd_numbers_are_refused_at_once() -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     assert "--events must be between 1 and 10000000." in result.stderr
+
+
+def test_a_run_on_another_database_of_the_server_keeps_what_is_its_own(database: None) -> None:
+    with own_stage() as stage, stage.copy() as copied:
+        url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{copied}").geturl()
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("CREATE DATABASE webhooks_bench_gone")
+            other.execute("CREATE DATABASE webhooks_bench_gone_1")
+
+            drop_left_overs(other)
+
+            rows = other.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE 'webhooks_bench_%' ORDER BY 1"
+            ).fetchall()
+    assert {stage.name, copied} <= {name for (name,) in rows}
+    assert not {"webhooks_bench_gone", "webhooks_bench_gone_1"} & {name for (name,) in rows}
