@@ -121,14 +121,24 @@ def look_at_any(page: Page, path: str, findings: list[str]) -> None:
     examine(page, path, findings)
 
 
+# Two frames later: the window has its new size by then. What reaches out of it; what scrolls within it may be wider.
+WIDER = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const width = document.documentElement.clientWidth
+    if (document.documentElement.scrollWidth <= width) { resolve(null); return }
+    resolve([...document.querySelectorAll("body *")]
+        .filter(each => each.getBoundingClientRect().right > width)
+        .slice(-5).map(each => each.outerHTML.slice(0, 150)))
+})))"""
+
+
 def examine(page: Page, path: str, findings: list[str]) -> None:
     """What is hard to read or to use in both schemes, and what is wider than the window, a phone's too."""
     for scheme, width in WIDTHS.items():
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 800})
         findings += faults(page, path, scheme)
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            findings.append(f"{path} is wider than {width}")
+        if wide := page.evaluate(WIDER):
+            findings.append(f"{path} is wider than {width}: {wide}")
         if SHOTS:
             take_pictures(page, path, scheme)
 
