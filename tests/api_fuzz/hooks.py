@@ -26,6 +26,7 @@ BEYOND_A_SCHEMA = {
     "not_a_logo",  # what is in a picture
     "invalid_network",  # what addresses are
     "invalid_secret",  # what a scheme can use
+    "not_allowed",
     "address_blocked",  # what hosts are
     "blocked_port",
     "invalid_host",
