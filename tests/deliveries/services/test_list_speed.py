@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from deliveries.models import Delivery
@@ -45,6 +46,9 @@ class Seeded:
 @pytest.fixture(scope="module")
 def seeded(django_db_setup: None, django_db_blocker: Any) -> Iterator[Seeded]:
     with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            # The few that other tests left would be read whole, as that costs nothing.
+            cursor.execute("TRUNCATE deliveries_attempt")
         now = datetime.now(UTC)
         ensure_partitions(now=now, weeks_back=4)
         tenant = make_tenant()
