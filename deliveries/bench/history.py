@@ -147,7 +147,7 @@ def _make_tenant(number: int, endpoints: int, plan: Plan) -> None:
         for place in range(endpoints)
     ]
     paths = [f"/{tenant.slug}/{place}" for place in range(endpoints)]
-    write_endpoints(tenant, rows, ["*"] * endpoints, paths, World(), filter=None)
+    write_endpoints(tenant, rows, ["*"] * endpoints, paths, World(tenant.slug), filter=None)
 
 
 # --- weeks ------------------------------------------------------------------------------------------------------------

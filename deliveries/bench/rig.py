@@ -158,9 +158,29 @@ class Bench:
         counted = Counted(self.accepted, report["distinct"], self.recorded() - recorded_before)
         if not counted.accepted == counted.received == counted.recorded:
             raise Lost(self.shortfall())
-        if report["bad_signatures"] or (report["requests"] >= 100 and not report["verified"]):
-            raise Lost(f"signatures: {report['verified']} verified, {report['bad_signatures']} wrong")
+        check_signatures(report)
         return counted
+
+    def check_counts_of(self, world: World) -> None:
+        """As `check_counts`, of one world alone, while others still have something to deliver."""
+        accepted = self.number(OF_WORLD, [world.endpoints])
+        received = self.receiver.count(world.name)["distinct"]
+        deadline = time.monotonic() + STALL_SECONDS
+        while self.number(f"{OF_WORLD} AND status = 'succeeded'", [world.endpoints]) < accepted:
+            if time.monotonic() > deadline:
+                raise Lost(f"of {world.name}: accepted {accepted}, received {received}: {self.shortfall()}")
+            time.sleep(0.05)
+        if accepted != received:
+            raise Lost(f"of {world.name}: accepted {accepted}, received {received}")
+        check_signatures(self.receiver.report())
+
+
+OF_WORLD = "SELECT count(*) FROM deliveries_delivery WHERE endpoint_id = ANY(%s)"
+
+
+def check_signatures(report: dict[str, Any]) -> None:
+    if report["bad_signatures"] or (report["requests"] >= 100 and not report["verified"]):
+        raise Lost(f"signatures: {report['verified']} verified, {report['bad_signatures']} wrong")
 
 
 def say(text: str) -> None:

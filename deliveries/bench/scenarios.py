@@ -235,6 +235,9 @@ def isolation(*, trouble: str) -> list[Line]:
         time.sleep(2)
         beside = _latency_of_b(it, b)
         left = it.number(PENDING_ON_LANES, [a.endpoints])
+        it.check_counts_of(b)
+    if not left:
+        raise Lost(f"tenant A was done before B's last event: nothing was measured beside {words}")
     return [
         Line(
             f"tenant B's p99 ms while A has {words}",
@@ -270,7 +273,7 @@ def _one_endpoint_behind(it: Bench) -> World:
 
 def _many_endpoints_behind(it: Bench) -> World:
     world = it.make_world(name="a", endpoints=5000, endpoints_a_tenant=5000, is_fan_out=True)
-    return _behind(it, world, events=20)
+    return _behind(it, world, events=50)
 
 
 def _hanging(it: Bench) -> World:

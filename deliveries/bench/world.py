@@ -36,6 +36,8 @@ FILTER = 'data.n >= 0 && data.pad != "" && type.startsWith("checked.")'
 
 @dataclass(slots=True)
 class World:
+    name: str
+    """The first segment of its endpoints' paths, by which the receiver counts."""
     targets: list[Target] = field(default_factory=list)
     """One per endpoint, by tenant; with `is_fan_out`: one per tenant."""
     secrets: dict[str, str] = field(default_factory=dict)
@@ -65,7 +67,7 @@ def make_world(
     `is_checked`: its event types have a schema and its subscriptions a filter, which every event passes.
     """
     make_catalogue()
-    world = World()
+    world = World(name)
     for first in range(0, endpoints, endpoints_a_tenant):
         numbers = range(first, min(first + endpoints_a_tenant, endpoints))
         with transaction.atomic():

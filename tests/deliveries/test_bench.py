@@ -28,6 +28,7 @@ from deliveries.bench.endpoint_scenarios import OUT_OF_ORDER
 from deliveries.bench.publisher import Plan, Publisher
 from deliveries.bench.report import Line, bench_table, scenario_table
 from deliveries.bench.stage import PREFIX, drop_left_overs, own_stage
+from deliveries.management.commands.bench import run, steps
 from deliveries.models import Attempt
 from tests.support.builders import attempts_of, deliveries_of, make_endpoint, make_tenant, publish
 from tests.support.receiver import CountingReceiver
@@ -348,9 +349,39 @@ def left_over_databases() -> list[str]:
     return [row[0] for row in rows]
 
 
-def test_odd_numbers_are_refused_at_once() -> None:
+@pytest.mark.timeout(120)
+def test_full_tables_delay_nothing_and_nothing_of_them_is_counted(database: None) -> None:
+    with own_stage() as stage:
+        stage.migrate()
+        small = {"events": 400, "finished": 3000, "pending": 2000, "idle": 500}
+        figures = run(stage, stage.name, {"scenario": "tables"} | small)
+
+        url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{stage.name}").geturl()
+        with psycopg.connect(url) as connection:
+            rows = connection.execute(
+                "SELECT status, count(*) FROM deliveries_delivery GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+
+    empty, full = figures["lines"]
+    assert empty["figure"] > 0
+    assert full["figure"] > 0
+    assert full["at_least"] == pytest.approx(0.9 * empty["figure"], abs=0.01)
+    assert dict(rows) == {"pending": 2000, "succeeded": 5000 + 2 * 400 + 3000}
+
+
+def test_how_full_the_tables_are_can_be_said() -> None:
+    assert steps(["full-tables", "latency"], finished=10_000_000) == [
+        {"scenario": "tables", "finished": 10_000_000},
+        {"scenario": "latency"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "most"), [("--events", 10_000_000), ("--endpoints", 100_000), ("--finished", 100_000_000)]
+)
+def test_odd_numbers_are_refused_at_once(option: str, most: int) -> None:
     result = subprocess.run(
-        [sys.executable, "manage.py", "bench", "--events", "0"],
+        [sys.executable, "manage.py", "bench", option, "0"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -359,7 +390,7 @@ def test_odd_numbers_are_refused_at_once() -> None:
 
     assert result.returncode == 1
     assert result.stdout == ""
-    assert "--events must be between 1 and 10000000." in result.stderr
+    assert f"{option} must be between 1 and {most}." in result.stderr
 
 
 def test_a_run_on_another_database_of_the_server_keeps_what_is_its_own(database: None) -> None:

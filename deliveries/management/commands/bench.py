@@ -46,6 +46,12 @@ class Command(BaseCommand):
         parser.add_argument("--events", type=int, default=40_000, help="how many events (40,000)")
         parser.add_argument("--endpoints", type=int, default=50, help="over how many endpoints (50)")
         parser.add_argument("--payload", type=int, default=1024, help="bytes of each event's data (1,024)")
+        parser.add_argument(
+            "--finished",
+            type=int,
+            default=1_000_000,
+            help="how many finished deliveries the tables of --scenario full-tables have (1,000,000)",
+        )
         parser.add_argument("--json", action="store_true", help="print one line of JSON and nothing else")
         parser.add_argument(
             "--scenario",
@@ -75,7 +81,7 @@ class Command(BaseCommand):
         names = list(SCENARIOS) if options["scenario"] == "all" else [options["scenario"]]
         lines: list[Line] = []
         failures = []
-        for step in [step for name in names for step in SCENARIOS[name]]:
+        for step in steps(names, finished=options["finished"]):
             self.stderr.write(", ".join(f"{key} {value}" for key, value in step.items()))
             try:
                 with stage.copy() as database:
@@ -85,6 +91,7 @@ class Command(BaseCommand):
                 failures.append(str(error))
                 continue
             self.stderr.write(scenario_table(made))
+            failures += [f"Not met: {line.name.strip()}" for line in made if not line.is_good]
             lines += made
         if options["json"]:
             self.stdout.write(json.dumps({"lines": [line.as_json() for line in lines]}))
@@ -94,12 +101,23 @@ class Command(BaseCommand):
             raise CommandError("\n".join(failures))
 
 
+def steps(names: list[str], *, finished: int) -> list[dict[str, Any]]:
+    """What to run one after the other: the scenario and its parameters."""
+    more = {"tables": {"finished": finished}}
+    return [step | more.get(step["scenario"], {}) for name in names for step in SCENARIOS[name]]
+
+
 def _fields(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name != "is_good"}
 
 
 def refuse_odd(options: dict[str, Any]) -> None:
-    bounds = {"events": (1, 10_000_000), "endpoints": (1, 100_000), "payload": (64, 262_144)}
+    bounds = {
+        "events": (1, 10_000_000),
+        "endpoints": (1, 100_000),
+        "payload": (64, 262_144),
+        "finished": (1, 100_000_000),
+    }
     for name, (low, high) in bounds.items():
         if not low <= options[name] <= high:
             raise CommandError(f"--{name} must be between {low} and {high}.")
