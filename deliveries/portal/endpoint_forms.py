@@ -17,7 +17,7 @@ from deliveries.portal.credential_forms import AuthForm, ClientCertificateForm
 from deliveries.portal.endpoint_parts import BatchForm, Part, area
 from deliveries.portal.signature_forms import TemplateForm
 from deliveries.services import endpoint_settings
-from deliveries.validation import MASK, Invalid
+from deliveries.validation import MASK, Invalid, mask_url
 from tenants.models import EventType, Tenant
 from tenants.portal.words import in_words
 from tenants.said import said
@@ -103,6 +103,11 @@ def header_changes(wanted: dict[str, str], endpoint: Endpoint | None) -> dict[st
     return gone | {
         name: value for name, value in wanted.items() if value != MASK or name.lower() not in masked
     }
+
+
+def sends_credentials(row: Endpoint) -> bool:
+    """Whether a request of this endpoint shows its receiver what is shown to nobody else."""
+    return bool(row.auth or row.sensitive_headers or mask_url(row.url) != row.url)
 
 
 # --- the form ---------------------------------------------------------------------------------------------------------
@@ -233,10 +238,16 @@ class EndpointForm(forms.Form):
         groups: Sequence[Group],
         endpoint: Endpoint | None = None,
         is_polled: bool = False,
+        may_set_credentials: bool = True,
     ) -> None:
-        """`is_polled`: of a new one. An endpoint stays of the kind that it is."""
+        """`is_polled`: of a new one. An endpoint stays of the kind that it is.
+
+        Without `may_set_credentials` nothing can be set that signs in or signs, and what is set is led nowhere else: a
+        password that is not shown would be read off the requests to another URL.
+        """
         self.groups = groups
         self.endpoint = endpoint
+        self.may_set_credentials = may_set_credentials
         self.is_polled = is_polled if endpoint is None else endpoint.kind == Endpoint.Kind.POLL
         super().__init__(data, initial=self._initial())
         self.parts: dict[str, Part] = {}
@@ -244,12 +255,21 @@ class EndpointForm(forms.Form):
             for name in self.NOT_POLLED:
                 del self.fields[name]
         else:
+            self.batch = BatchForm(data, endpoint=endpoint)
+            self._add_parts(self.batch)
+        if not may_set_credentials:
+            for name in {"signature_scheme", "ca_certificates"} & self.fields.keys():
+                del self.fields[name]
+            if endpoint is not None and sends_credentials(endpoint):
+                self.fields.pop("url", None)
+        elif not self.is_polled:
             self.auth = AuthForm(data, endpoint=endpoint)
             self.client_certificate = ClientCertificateForm(data, endpoint=endpoint)
             self.signature_template = TemplateForm(data, endpoint=endpoint)
-            self.batch = BatchForm(data, endpoint=endpoint)
-            all_parts = (self.auth, self.client_certificate, self.signature_template, self.batch)
-            self.parts = {part.FIELD: part for part in all_parts}
+            self._add_parts(self.auth, self.client_certificate, self.signature_template)
+
+    def _add_parts(self, *parts: Part) -> None:
+        self.parts |= {part.FIELD: part for part in parts}
 
     def _initial(self) -> dict[str, Any]:
         row = self.endpoint or Endpoint()

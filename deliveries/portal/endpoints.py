@@ -58,7 +58,10 @@ def listing(request: PortalRequest) -> HttpResponse:
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
 def create(request: PortalRequest) -> HttpResponse:
     form = EndpointForm(
-        posted(request), groups=groups_of(request.tenant), is_polled=request.GET.get("kind") == "poll"
+        posted(request),
+        groups=groups_of(request.tenant),
+        is_polled=request.GET.get("kind") == "poll",
+        may_set_credentials=request.support is None,
     )
     if request.method == "POST" and form.is_valid():
         fields: dict[str, Any] = form.cleaned_data
@@ -70,6 +73,8 @@ def create(request: PortalRequest) -> HttpResponse:
         except REFUSALS as error:
             show_refusal(form, error)
         else:
+            if request.support is not None:
+                return to_endpoint(request, made)
             path = resolve_url(
                 "portal-endpoint-secret",
                 tenant=request.tenant.slug,
@@ -84,7 +89,12 @@ def create(request: PortalRequest) -> HttpResponse:
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
 def edit(request: PortalRequest, endpoint: str) -> HttpResponse:
     row = found(request, endpoint)
-    form = EndpointForm(posted(request), groups=groups_of(request.tenant), endpoint=row)
+    form = EndpointForm(
+        posted(request),
+        groups=groups_of(request.tenant),
+        endpoint=row,
+        may_set_credentials=request.support is None,
+    )
     if request.method == "POST" and form.is_valid():
         changed = form.changes(row)
         try:

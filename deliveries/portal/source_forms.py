@@ -126,13 +126,19 @@ class SourceForm(forms.Form):
         required=False,
     )
 
+    SECRETS: Final = ("secrets", "verify_token")
     MAIN: Final = ("name", "preset", "secrets", "event_type", "data", "dedup_header", "dedup_path")
 
-    def __init__(self, data: QueryDict | None = None, *, source: Source | None = None) -> None:
+    def __init__(
+        self, data: QueryDict | None = None, *, source: Source | None = None, may_set_secrets: bool = True
+    ) -> None:
         self.source = source
         super().__init__(data, initial=self._initial())
         if source is not None:
             del self.fields["preset"]
+        if not may_set_secrets:
+            for name in self.SECRETS:
+                del self.fields[name]
 
     def _initial(self) -> dict[str, Any]:
         row = self.source

@@ -89,7 +89,11 @@ def inspect(request: PortalRequest) -> HttpResponse:
 @portal_page(needs=Role.DEVELOPER, methods=("GET", "HEAD", "POST"))
 def edit(request: PortalRequest, source: str) -> HttpResponse:
     row = found(request, source)
-    form = SourceForm(request.POST if request.method == "POST" else None, source=row)
+    form = SourceForm(
+        request.POST if request.method == "POST" else None,
+        source=row,
+        may_set_secrets=request.support is None,
+    )
     if request.method == "POST" and form.is_valid():
         try:
             sources.update_source(actor=request.actor, source=row, **form.cleaned_data)

@@ -38,6 +38,9 @@ Role = Member.Role
 RANKS: Final = {Role.VIEWER: 0, Role.DEVELOPER: 1, Role.ADMIN: 2}
 """A role may do what those below it may."""
 
+READING: Final = {"GET", "HEAD"}
+"""What changes nothing."""
+
 LINKS: Final = "portal_links"
 """Key of the browser's session: the ids of links that it used."""
 
@@ -101,6 +104,9 @@ def portal_page(
                 return errors.closed_to_support(request)
             if not is_at_least(request.role, needs):
                 return errors.forbidden(request, needs=needs)
+            if request.support is not None and not request.may_change and request.method not in READING:
+                # Whatever a page lets viewers do, each for oneself: who only looks does nothing.
+                return errors.forbidden(request, needs=Role.DEVELOPER)
             if embedding.asks_again(request):
                 return embedding.ask_again(request)
             try:
@@ -231,6 +237,6 @@ def to_sign_in(request: HttpRequest) -> HttpResponse:
     sign_in = resolve_url("portal-sign-in")
     if getattr(request, "htmx", False):
         return HttpResponseClientRedirect(sign_in)
-    if request.method in {"GET", "HEAD"}:
+    if request.method in READING:
         return redirect(f"{sign_in}?{urlencode({'next': request.get_full_path()})}")
     return redirect(sign_in)

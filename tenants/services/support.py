@@ -27,8 +27,14 @@ SESSION_KEY: Final = "support"
 MOST_AT_ONCE: Final = 5
 """Tenants that one browser looks into; of more, the first ones go."""
 
-CLOSED: Final = re.compile(r"secret|rotate|key|member|invitation|token|credential")
-"""In the name of a page: it shows or changes what lets somebody in. Support gets none of these, whatever the reason."""
+CLOSED: Final = re.compile(
+    "secret|rotate|key|member|invitation|token|credential|source-new|inspector-new|channel|notifications|portal-settings"
+)
+"""In the name of a page: it shows or changes what lets somebody in. Support gets none of these, whatever the reason.
+
+A new source shows its URL, which is its key; that of a chat's channel is one, too. What an operator is told of a tenant
+is not a member's choice.
+"""
 
 
 def begin(*, actor: Actor, user: User, tenant: Tenant, reason: str, now: datetime) -> SupportSession:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from deliveries.models import Delivery, IncomingRequest, Job
 from deliveries.pipeline import ingest
@@ -26,6 +27,7 @@ from tenants.ids import new_id
 from tenants.models import ApiKey, EventType, Invitation, Member, PortalLink, Tenant, User
 from tenants.services.members import set_member
 from tests.support.api import Api, make_key, make_tenant, operator_api, tenant_api
+from tests.support.operators import operator
 from tests.support.portal import actions_of, browser, make_user
 from tests.support.published import add_attempt
 
@@ -410,6 +412,106 @@ def test_a_viewer_changes_nothing(route: Route, world: World) -> None:
     assert client.post(route.at(world.sample), {}).status_code in refused
 
     assert actions_of(world.owner) == before
+
+
+def support_in(tenant: Tenant, *, reason: str) -> Client:
+    client = operator()
+    client.post(reverse("admin:support", args=[tenant.pk]), {"reason": reason})
+    return client
+
+
+FILLED_IN = {
+    "name": "theirs",
+    "event_type": '"secret.type"',
+    "url": "https://elsewhere.example.com",
+    "event_types": "secret.type",
+    "pattern": "secret.type",
+    "method": "POST",
+    "format": "standard",
+    "signature_scheme": "hmac-sha256",
+    "success_statuses": "2xx",
+    "timeout_seconds": "15",
+    "max_in_flight": "10",
+    "ordering": "none",
+    "overlap": "0",
+    "role": "admin",
+    "email": "friend@example.com",
+    "failing": "on",
+    "digest": "daily",
+    "response_status": "200",
+    "dedup_seconds": "86400",
+    "only": "failed",
+    "within": "24h",
+}
+"""Enough for any form of the portal to do what it does."""
+
+OPENS = re.compile(r"whsec_[\w+/=]{20}|whk_\w{20}|/in/[\w-]{43}|/enter/[\w-]{43}|invitation/[\w-]{43}")
+"""Secrets of endpoints, keys, URLs of sources, and links, as whoever has one can use it."""
+
+
+@pytest.mark.usefixtures("database")
+def test_support_that_only_looks_changes_nothing(world: World) -> None:
+    client = support_in(world.owner, reason="")
+    before = rows_of(world.owner)
+
+    for route in PORTAL_PAGES:
+        for fields in ({}, FILLED_IN):
+            answer = client.post(route.at(world.sample), fields)
+            assert answer.status_code in {403, 405}, route.path
+
+    after = rows_of(world.owner)
+    assert {table for table in before if before[table] != after[table]} == set()
+
+
+@pytest.mark.usefixtures("database")
+def test_support_with_a_reason_reads_and_makes_nothing_that_opens_anything() -> None:
+    world = make_world()
+    client = support_in(world.owner, reason="ticket 4711")
+    ending = re.compile("delete|remove|disable|switch|cancel|revoke|end$")
+    tables = [
+        "tenants_apikey",
+        "tenants_member",
+        "tenants_invitation",
+        "tenants_portallink",
+        "tenants_notificationpreference",
+        "deliveries_source",
+        "deliveries_sourcetoken",
+    ]
+    before = rows_of(world.owner)
+
+    for method in ("get", "post"):
+        for route in sorted(PORTAL_PAGES, key=lambda route: bool(ending.search(route.path))):
+            if method == "post" and "sources/<str:source>" in route.path and "rotate" not in route.path:
+                # What a developer does with a source that is there.
+                continue
+            answer = getattr(client, method)(route.at(world.sample), FILLED_IN)
+            assert not OPENS.search(b"".join(answer).decode()), (method, route.path)
+
+    after = rows_of(world.owner)
+    assert [table for table in tables if before[table] != after[table]] == []
+    actions = actions_of(world.owner)
+    done = actions[actions.index("support.signed_in") :]
+    assert "endpoint.created" in done
+    assert [action for action in done if re.search("secret|key|token|member|rotate", action)] == []
+
+
+def rows_of(tenant: Tenant) -> dict[str, str]:
+    """Everything that the tenant has, table by table, as one text each. Without counts, which are written in a while."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name FROM information_schema.columns JOIN information_schema.tables"
+            " USING (table_schema, table_name)"
+            " WHERE column_name = 'tenant_id' AND table_schema = 'public' AND table_type = 'BASE TABLE'"
+        )
+        tables = [name for (name,) in cursor.fetchall() if name != "deliveries_usage"]
+        rows = {}
+        for table in tables:
+            cursor.execute(
+                f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t WHERE tenant_id = %s",
+                [tenant.id],
+            )
+            rows[table] = cursor.fetchone()[0]
+    return rows
 
 
 @pytest.mark.parametrize("route", PORTAL_PAGES, ids=lambda route: route.path)

@@ -9,8 +9,11 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
+from deliveries.models import Endpoint, Source
+from deliveries.services.sources import create_source, secrets_of
 from tenants import ids
 from tenants.models import AuditEntry, SupportSession, Tenant, User
+from tenants.services.audit import COMMAND
 from tests.support.api import make_key, make_tenant
 from tests.support.operators import looker, make_operator, operator, signed_in
 from tests.support.portal import actions_of, browser, make_member, text_of
@@ -72,16 +75,39 @@ def test_the_tenant_reads_who_came_why_and_what_was_done() -> None:
     assert user.email in text_of(theirs)
 
 
+CLOSED = {
+    "portal-channel",
+    "portal-channel-remove",
+    "portal-endpoint-rotate",
+    "portal-endpoint-secret",
+    "portal-inspector-new",
+    "portal-invitation-again",
+    "portal-invitation-end",
+    "portal-key-new",
+    "portal-key-revoke",
+    "portal-keys",
+    "portal-member-remove",
+    "portal-member-role",
+    "portal-members",
+    "portal-notifications",
+    "portal-settings",
+    "portal-source-new",
+    "portal-source-rotate",
+}
+"""Pages of a tenant that show or change what lets somebody in, or are a member's own.
+
+That no other page shows such a thing is what the walk in tests/architecture/test_strangers.py looks at.
+"""
+
+
 def closed_pages() -> dict[str, str]:
-    """Every page of a tenant that shows or changes what lets somebody in: its name and its path."""
+    """Their names and paths."""
     return {
         str(page.name): str(page.pattern)
         for area in get_resolver().url_patterns
         if isinstance(area, URLResolver) and str(area.pattern) == "portal/"
         for page in area.url_patterns
-        if isinstance(page, URLPattern)
-        and "tenant>" in str(page.pattern)
-        and re.search(r"secret|rotate|key|member|invitation|token", str(page.pattern))
+        if isinstance(page, URLPattern) and page.name in CLOSED
     }
 
 
@@ -94,7 +120,7 @@ def test_secrets_keys_and_members_stay_closed(reason: str) -> None:
     client, _ = inside(tenant, reason)
     before = actions_of(tenant)
     pages = closed_pages()
-    assert {"portal-endpoint-secret", "portal-keys", "portal-members", "portal-key-new"} <= pages.keys()
+    assert pages.keys() == CLOSED
 
     for name, path in pages.items():
         url = "/portal/" + re.sub(
@@ -109,6 +135,106 @@ def test_secrets_keys_and_members_stay_closed(reason: str) -> None:
             assert "whsec_" not in answer.content.decode()
     assert "Support may not see this" in text_of(client.get(f"/portal/{tenant.slug}/settings/keys"))
     assert actions_of(tenant) == before
+
+
+def test_support_that_makes_an_endpoint_sees_the_endpoint() -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    client, _ = inside(tenant, "they asked for it")
+    form = client.get(f"/portal/{tenant.slug}/endpoints/new")
+
+    made = client.post(
+        f"/portal/{tenant.slug}/endpoints/new", FIELDS | {"url": "https://new.example.com"}, follow=True
+    )
+
+    endpoint = Endpoint.objects.for_tenant(tenant).get()
+    assert made.redirect_chain == [(f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', endpoint.id)}", 302)]
+    assert made.status_code == 200
+    for page in (form, made):
+        assert not {"Secret, and how to verify", "Settings", "How it signs in"} & set(
+            re.split("  +", text_of(page))
+        )
+        assert "auth-password" not in page.content.decode()
+
+
+FIELDS = {
+    "description": "by support",
+    "event_types": "order.created",
+    "method": "POST",
+    "format": "standard",
+    "signature_scheme": "ed25519",
+    "success_statuses": "2xx",
+    "timeout_seconds": "15",
+    "max_in_flight": "10",
+    "ordering": "none",
+}
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"auth": {"type": "basic", "username": "shop", "password": "tell-nobody"}},
+        {"headers": {"Authorization": "Bearer tell-nobody"}},
+        {"url": "https://shop.example.com/hooks?token=tell-nobody"},
+    ],
+    ids=lambda what: next(iter(what)),
+)
+def test_support_cannot_have_credentials_sent_to_itself(what: dict[str, Any]) -> None:
+    """A password that no page shows could be read off the requests to another URL."""
+    tenant = make_tenant()
+    make_type(tenant)
+    endpoint = make_endpoint(tenant, **what)
+    client, _ = inside(tenant, "ticket 4711")
+    url = f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', endpoint.id)}/edit"
+
+    shown = client.get(url)
+    saved = client.post(
+        url,
+        FIELDS
+        | {
+            "url": "https://support.example.com",
+            "headers": "Authorization: ***" if "headers" in what else "",
+            "auth-type": "bearer",
+            "auth-token": "known-to-support",
+            "signature_template-preset": "github",
+            "signature_template-secret": "known-to-support",
+            "ca_certificates": "",
+        },
+    )
+
+    assert "tell-nobody" not in shown.content.decode()
+    before = (endpoint.url, endpoint.auth, endpoint.auth_encrypted, endpoint.signature_template)
+    after = Endpoint.objects.for_tenant(tenant).get()
+    assert (saved.status_code, after.description) == (302, "by support")
+    assert (after.url, after.auth, after.auth_encrypted, after.signature_template) == before
+    assert (after.signature_scheme, after.sensitive_headers_encrypted) == (
+        "hmac-sha256",
+        endpoint.sensitive_headers_encrypted,
+    )
+    assert "endpoint.secret.rotated" not in actions_of(tenant)
+
+
+def test_support_sets_no_secret_of_a_source() -> None:
+    tenant = make_tenant()
+    source, _ = create_source(
+        actor=COMMAND,
+        tenant=tenant,
+        name="in",
+        event_type='"order.created"',
+        verification={"scheme": "token", "header": "x-token"},
+        secrets=["known-to-the-provider"],
+    )
+    client, _ = inside(tenant, "ticket 4711")
+    url = f"/portal/{tenant.slug}/sources/{ids.to_text('src', source.id)}/edit"
+    fields = {"name": "mended", "event_type": '"order.created"', "response_status": "200"}
+
+    saved = client.post(url, fields | {"secrets": "known-to-support", "verify_token": "known-to-support"})
+
+    after = Source.objects.for_tenant(tenant).get()
+    assert (saved.status_code, after.name) == (302, "mended")
+    assert secrets_of(after) == (["known-to-the-provider"], "")
+    assert (after.secret_count, after.has_verify_token) == (1, False)
+    assert "New URL" not in text_of(client.get(url.removesuffix("/edit")))
 
 
 def test_it_is_over_after_half_an_hour() -> None:
