@@ -20,7 +20,8 @@ from tenants.services import portal_links
 from tenants.validation import Invalid
 
 EMAIL = "^[!-?A-~]+@[!-?A-~]+$"
-URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,4})?(/[!-\[\]-~]*)?$"
+URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?][!-\[\]-~]*)?$"
+LAST_PORT = 65_535
 
 
 def email(value: object) -> str:
@@ -30,7 +31,9 @@ def email(value: object) -> str:
 
 def return_url(value: object) -> str:
     text = validation.text(value, low=1, high=2048)
-    if not re.fullmatch(URL, text):
+    parts = re.fullmatch(URL, text)
+    port = parts and parts[1]
+    if parts is None or (port is not None and not 1 <= int(port[1:]) <= LAST_PORT):
         raise Invalid("invalid_url", "Must be an http or https URL.")
     return text
 

@@ -62,6 +62,28 @@ def test_a_link_gives_no_more_than_the_key_has() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:80",
+        "https://app.example.com:8443/back?x=1",
+        "https://app.example.com:10000/back",
+        "http://localhost:65535",
+        "https://app.example.com?x=1",
+        "https://app.example.com:49152?x=1#there",
+    ],
+)
+def test_it_may_lead_back_to_any_port_and_with_a_query(url: str) -> None:
+    tenant = make_tenant()
+
+    response = operator_api().post(
+        f"/tenants/{tenant.slug}/portal-links", {"role": "viewer", "return_url": url}
+    )
+
+    assert response.status_code == 201
+    assert PortalLink.objects.for_tenant(tenant).get().return_url == url
+
+
+@pytest.mark.parametrize(
     ("body", "errors"),
     [
         ({}, [("role", "required")]),
@@ -74,6 +96,10 @@ def test_a_link_gives_no_more_than_the_key_has() -> None:
         ({"role": "viewer", "return_url": "https://a@evil.example.com"}, [("return_url", "invalid_url")]),
         ({"role": "viewer", "return_url": "https:\\\\evil.example.com"}, [("return_url", "invalid_url")]),
         ({"role": "viewer", "return_url": "http://[bad"}, [("return_url", "invalid_url")]),
+        ({"role": "viewer", "return_url": "http://localhost:0"}, [("return_url", "invalid_url")]),
+        ({"role": "viewer", "return_url": "http://localhost:65536/"}, [("return_url", "invalid_url")]),
+        ({"role": "viewer", "return_url": "http://localhost:123456"}, [("return_url", "invalid_url")]),
+        ({"role": "viewer", "return_url": "https://a.example.com&x=1"}, [("return_url", "invalid_url")]),
     ],
 )
 def test_wrong_fields(body: dict[str, object], errors: list[tuple[str, str]]) -> None:
