@@ -13,7 +13,7 @@ TEMPLATES: Final = (
     # an attempt's address, by `pipeline/address_guard.py`
     said("%(address)s is not an address that can be delivered to."),
     said("%(address)s %(reason)s; only addresses on the public internet are delivered to."),
-    said("%(address)s %(reason)s; only its ports from %(port)s on are delivered to."),
+    said("%(address)s %(reason)s; only its ports 80, 443 and from %(port)s on are delivered to."),
     said("Port %(port)s is one of the platform's own."),
     # the way to an access token, a proxy, a query string
     said("There is no access token, its URL did not answer. %(reason)s"),

@@ -56,8 +56,9 @@ REFUSED_IPV6: tuple[tuple[IPv6Network, str], ...] = tuple(
     )
 )
 
-# A range that is let through is for receivers of its owner's own; system services live below this port.
+# A range that is let through is for receivers of its owner's own. Below this port live system services, and the web.
 FIRST_PORT_IN_ALLOWED_NETWORKS = 1024
+WEB_PORTS = frozenset({80, 443})
 
 
 Network = IPv4Network | IPv6Network
@@ -66,9 +67,9 @@ Network = IPv4Network | IPv6Network
 class AddressGuard:
     """Judges one address and port.
 
-    `allowed_networks` are let through although they are not public (none by default), at all ports from 1024 on, or as a
-    pair with one port at that alone. `blocked_ports` are the platform's (database, broker, web): refused inside allowed networks,
-    which are where the platform's servers are.
+    `allowed_networks` are let through although they are not public (none by default): at 80, 443 and all ports from 1024
+    on, or as a pair with one port at that alone, whichever it is. `blocked_ports` are the platform's (database,
+    broker, web): refused inside allowed networks, which are where the platform's servers are.
     """
 
     __slots__ = ("_judge", "allowed", "blocked_ports")
@@ -101,8 +102,8 @@ class AddressGuard:
             return f"{ip} {reason}; only addresses on the public internet are delivered to."
         if port in self.blocked_ports:
             return f"Port {port} is one of the platform's own."
-        if port < FIRST_PORT_IN_ALLOWED_NETWORKS:
-            return f"{ip} {reason}; only its ports from {FIRST_PORT_IN_ALLOWED_NETWORKS} on are delivered to."
+        if port < FIRST_PORT_IN_ALLOWED_NETWORKS and port not in WEB_PORTS and port not in ports:
+            return f"{ip} {reason}; only its ports 80, 443 and from {FIRST_PORT_IN_ALLOWED_NETWORKS} on are delivered to."
         return None
 
 

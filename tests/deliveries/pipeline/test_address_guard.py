@@ -96,7 +96,7 @@ def test_a_refusal_says_why_in_words() -> None:
     )
     assert guard.refusal("127.0.0.1", 5432) == "Port 5432 is one of the platform's own."
     assert guard.refusal("127.0.0.1", 22) == (
-        "127.0.0.1 is a loopback address; only its ports from 1024 on are delivered to."
+        "127.0.0.1 is a loopback address; only its ports 80, 443 and from 1024 on are delivered to."
     )
 
 
@@ -109,6 +109,13 @@ def test_a_refusal_says_why_in_words() -> None:
         ("fd12::1", 9000, False),
         ("127.0.0.1", 1023, True),
         ("127.0.0.1", 1024, False),
+        ("127.0.0.1", 80, False),
+        ("127.0.0.1", 443, False),
+        ("fd12::1", 443, False),
+        ("127.0.0.1", 22, True),
+        ("127.0.0.1", 79, True),
+        ("127.0.0.1", 444, True),
+        ("10.0.0.1", 443, True),
         ("10.0.0.1", 9000, True),
         ("fd13::1", 9000, True),
         ("127.0.0.1", 5432, True),
@@ -122,17 +129,25 @@ def test_a_refusal_says_why_in_words() -> None:
 def test_allowed_networks_open_all_but_the_platforms_own_ports(
     address: str, port: int, is_refused: bool
 ) -> None:
-    guard = AddressGuard([IPv4Network("127.0.0.0/8"), IPv6Network("fd12::/16")], {443, 5432})
+    guard = AddressGuard([IPv4Network("127.0.0.0/8"), IPv6Network("fd12::/16")], {5432})
 
     assert (guard.refusal(address, port) is not None) is is_refused
 
 
-def test_a_network_may_be_let_through_at_one_port_alone() -> None:
-    guard = AddressGuard([(IPv4Network("127.0.0.1/32"), 9000)])
+@pytest.mark.parametrize("port", [25, 80, 443, 9000])
+def test_a_network_may_be_let_through_at_one_port_alone(port: int) -> None:
+    guard = AddressGuard([(IPv4Network("127.0.0.1/32"), port)])
 
-    assert guard.refusal("127.0.0.1", 9000) is None
-    assert guard.refusal("127.0.0.1", 9001) is not None
-    assert guard.refusal("127.0.0.2", 9000) is not None
+    assert guard.refusal("127.0.0.1", port) is None
+    assert guard.refusal("127.0.0.1", port + 1) is not None
+    assert guard.refusal("127.0.0.2", port) is not None
+
+
+@pytest.mark.parametrize("port", [80, 443, 9000])
+def test_the_platforms_own_ports_stay_refused_whatever_is_let_through(port: int) -> None:
+    guard = AddressGuard([IPv4Network("127.0.0.0/8"), (IPv4Network("127.0.0.1/32"), port)], {port})
+
+    assert guard.refusal("127.0.0.1", port) == f"Port {port} is one of the platform's own."
 
 
 @pytest.mark.parametrize(
