@@ -1,4 +1,4 @@
-"""Which address a request came from. `X-Forwarded-For` counts only as far as trusted proxies wrote it."""
+"""Which address a request came from, and whether by TLS. What proxies say counts as far as trusted ones wrote it."""
 
 import ipaddress
 
@@ -20,6 +20,15 @@ def remote_ip_of(request: HttpRequest) -> str:
         if not _is_in(found, trusted):
             break
     return str(address)
+
+
+def came_by_tls_to_a_proxy(request: HttpRequest) -> bool:
+    """Whether a trusted proxy says that it ended TLS. Of several, the outermost is who spoke with the client."""
+    address = _read(request.META.get("REMOTE_ADDR", ""))
+    if address is None or not _is_in(address, settings.WEBHOOKS_TRUSTED_PROXIES):
+        return False
+    said: str = request.META.get("HTTP_X_FORWARDED_PROTO", "")
+    return said.partition(",")[0].strip().lower() == "https"
 
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

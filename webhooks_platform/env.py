@@ -87,6 +87,20 @@ def env_url(name: str) -> str:
     return text
 
 
+def origin_of(url: str) -> str:
+    """As browsers send it: small letters, no port that goes without saying. Empty for what is no address."""
+    try:
+        parts = urlsplit(url.lower())
+        port = parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_usual = port in {None, 443 if parts.scheme == "https" else 80}
+    return f"{parts.scheme}://{host}" + ("" if is_usual else f":{port}")
+
+
 def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
     text = os.environ.get(name, default)
     if text not in choices:

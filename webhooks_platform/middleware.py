@@ -12,6 +12,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from tenants import log_context
+from tenants.addresses import came_by_tls_to_a_proxy
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
 from tenants.ids import new_id
@@ -35,6 +36,22 @@ def request_id(get_response: GetResponse) -> GetResponse:
             # Without it the server sends chunks, which costs both sides more than the header.
             response["Content-Length"] = str(len(response.content))
         return response
+
+    return middleware
+
+
+def tls_at_the_proxy(get_response: GetResponse) -> GetResponse:
+    """A request is as secure as the client's own connection, of which the proxy in front tells.
+
+    Without it the forms of an https page would seem to come from elsewhere, and browsers would never be told to use
+    nothing but https.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and came_by_tls_to_a_proxy(request):
+            # Where Django looks; its own setting for this would believe everybody.
+            request.META["wsgi.url_scheme"] = "https"
+        return get_response(request)
 
     return middleware
 

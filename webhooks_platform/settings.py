@@ -21,6 +21,7 @@ from webhooks_platform.env import (
     env_proxy,
     env_str,
     env_url,
+    origin_of,
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -56,6 +57,7 @@ INSTALLED_APPS = [
 # What pages need is wrapped by `pages_only`, so that the API and the hot publish path do not pay for it.
 MIDDLEWARE = [
     "webhooks_platform.middleware.request_id",
+    "webhooks_platform.middleware.tls_at_the_proxy",
     "webhooks_platform.middleware.inbound_host",
     "django.middleware.security.SecurityMiddleware",
     "webhooks_platform.middleware.PagesOnly",
@@ -265,6 +267,8 @@ WEBHOOKS_OPERATORS_SECOND_FACTOR = env_bool("WEBHOOKS_OPERATORS_SECOND_FACTOR", 
 """The admin is for operators who have a second factor. Who has none is led to the page that turns it on."""
 WEBHOOKS_TRANSPORT = env_choice("WEBHOOKS_TRANSPORT", "curl", ("curl", "requests"))
 WEBHOOKS_PUBLIC_URL = env_str("WEBHOOKS_PUBLIC_URL").rstrip("/")
+# Also behind a proxy that ends TLS and does not say so.
+CSRF_TRUSTED_ORIGINS = [origin] if (origin := origin_of(WEBHOOKS_PUBLIC_URL)) else []
 WEBHOOKS_TRUSTED_PROXIES = env_networks("WEBHOOKS_TRUSTED_PROXIES")
 WEBHOOKS_DNS_SERVERS = env_list("WEBHOOKS_DNS_SERVERS")
 """Name servers (`ip` or `ip:port`) instead of the machine's own."""

@@ -60,6 +60,9 @@ def platform(
             with Place(servers, folder) as place:
                 place.environment["WEBHOOKS_EMAIL_URL"] = f"file://{mails}"
                 place.environment["WEBHOOKS_PUBLIC_URL"] = f"http://127.0.0.1:{place.port}"
+                # For the test with a proxy in front; nobody else says that he came by TLS.
+                place.environment["WEBHOOKS_TRUSTED_PROXIES"] = "127.0.0.1/32"
+                place.environment["WEBHOOKS_HSTS_SECONDS"] = "60"
                 place.start()
                 yield Platform(place, mails)
                 ingest._publisher.drop()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from webhooks_platform.env import env_emails, env_url
+from webhooks_platform.env import env_emails, env_url, origin_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,21 @@ def test_what_makes_none(
         read("WEBHOOKS_X")
 
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://hooks.example.com", "https://hooks.example.com"),
+        ("https://Hooks.Example.com:443/webhooks", "https://hooks.example.com"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("https://[2001:DB8::1]:8443/", "https://[2001:db8::1]:8443"),
+        ("", ""),
+        ("hooks.example.com", ""),
+        ("https://[hooks", ""),
+        ("https://hooks.example.com:port", ""),
+    ],
+)
+def test_an_origin_is_written_as_browsers_send_it(url: str, expected: str) -> None:
+    assert origin_of(url) == expected
