@@ -1,9 +1,10 @@
 """What is measured. Each scenario runs in a process and a database of its own (`__main__`) and returns lines of figures."""
 
+import contextlib
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deliveries.bench import full_tables
@@ -313,18 +314,12 @@ def memory(*, deliveries: int = 1_000_000, payload: int = 1024, answer: int = 2)
             it.receiver.set_rule("/bench", body_bytes=answer)
         world = it.make_world(name="bench", endpoints=50, is_fan_out=True)
         batch = max(1, min(BATCH, 2_000_000 // payload))
-        samples: list[tuple[int, float]] = []
-        done = threading.Event()
-        sampler = threading.Thread(target=_sample, args=(it.platform, done, samples), daemon=True)
-        sampler.start()
-        plan = it.plan(world, deliveries // 50, payload=payload, batch=batch, connections=2)
-        it.publish(plan)
-        it.wait_for_all()
-        done.set()
-        sampler.join()
+        with _sampled_memory(it.platform) as samples:
+            it.publish(it.plan(world, deliveries // 50, payload=payload, batch=batch, connections=2))
+            it.wait_for_all()
         peak = it.platform.dispatch_memory_mb(peak=True)
         it.check_counts()
-    second, last = _quarter([each for _, each in samples], 1), _quarter([each for _, each in samples], 3)
+    second, last = _quarter(samples, 1), _quarter(samples, 3)
     growth = (last / second - 1) * 100
     kind = f"{deliveries} deliveries of {payload} bytes, answers of {answer}"
     return [
@@ -333,9 +328,23 @@ def memory(*, deliveries: int = 1_000_000, payload: int = 1024, answer: int = 2)
     ]
 
 
-def _sample(platform: Platform, done: threading.Event, samples: list[tuple[int, float]]) -> None:
-    while not done.wait(0.5):
-        samples.append((len(samples), platform.dispatch_memory_mb(peak=False)))
+@contextlib.contextmanager
+def _sampled_memory(platform: Platform) -> Iterator[list[float]]:
+    """Megabytes, twice a second."""
+    samples: list[float] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.5):
+            samples.append(platform.dispatch_memory_mb(peak=False))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        sampler.join()
 
 
 def _quarter(values: Sequence[float], which: int) -> float:

@@ -15,9 +15,8 @@ from tests.support.receiver import CountingReceiver
 LEAST = 0.9 - SLACK
 """Of the throughput without the fault."""
 
-MOST_MEMORY_MB = 230
-"""Of the largest process: 130 of them are the program, the libraries of traces among it, which the broker's client loads
-where they are installed. Each transfer in the air costs 20 kB."""
+MOST_MEMORY_MB = 210
+"""Of the largest process: 115 of them are the program, 32 payloads. Each transfer in the air costs 20 kB."""
 
 BAD = {
     "hang": {"timeout"},
