@@ -14,6 +14,7 @@ from django.conf import settings
 from kombu import Connection, Queue
 
 from tenants import log_context
+from webhooks_platform.servers import require_servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
 # Celery would run Django's checks, ignore what they find, and keep what they load: every page, 30 MB a process.
@@ -77,7 +78,11 @@ app.autodiscover_tasks()
 
 @signals.setup_logging.connect
 def setup_logging(*, loglevel: int | None = None, **_: object) -> None:
-    """Workers and beat log as everything else does; `--loglevel` is for what Celery itself has to say."""
+    """Workers and beat log as everything else does; `--loglevel` is for what Celery itself has to say.
+
+    It is the first that either does, and so the place to end if there are no servers.
+    """
+    require_servers()
     logging.config.dictConfig(settings.LOGGING)
     logging.getLogger("celery").setLevel(loglevel or logging.WARNING)
 

@@ -4,13 +4,19 @@ import base64
 import binascii
 import ipaddress
 import os
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+import re
+import ssl
+from email.utils import parseaddr
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+
+HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 class Email(NamedTuple):
@@ -55,7 +61,9 @@ def env_int(name: str, default: int, *, low: int, high: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise ImproperlyConfigured(f"{name}={text!r} is not a whole number.") from None
+        raise ImproperlyConfigured(
+            f"{name}={text!r} is not a whole number. Set it between {low} and {high}."
+        ) from None
     if not low <= number <= high:
         raise ImproperlyConfigured(f"{name}={number} is out of range. Set it between {low} and {high}.")
     return number
@@ -77,10 +85,21 @@ def env_emails(name: str) -> list[str]:
     return addresses
 
 
+def env_sender(name: str, default: str) -> str:
+    """`ops@example.com`, or `Webhooks <ops@example.com>`."""
+    text = env_str(name).strip() or default
+    local, _, host = parseaddr(text)[1].rpartition("@")
+    if not local or not host:
+        raise ImproperlyConfigured(
+            f"{name}={text!r} is no sender. Set it to one such as Webhooks <webhooks@example.com>."
+        )
+    return text
+
+
 def env_url(name: str) -> str:
     """http or https, or nothing. Its value is not repeated: it may open something."""
     text = env_str(name)
-    if text and not (urlsplit(text).scheme in {"http", "https"} and urlsplit(text).hostname):
+    if text and not (_split(text).scheme in {"http", "https"} and _split(text).hostname):
         raise ImproperlyConfigured(
             f"{name} is no URL. Set it to one such as https://hooks.slack.com/services/…"
         )
@@ -89,16 +108,133 @@ def env_url(name: str) -> str:
 
 def origin_of(url: str) -> str:
     """As browsers send it: small letters, no port that goes without saying. Empty for what is no address."""
-    try:
-        parts = urlsplit(url.lower())
-        port = parts.port
-    except ValueError:
-        return ""
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _split(url.lower())
+    if not _is_web(parts) or not parts.hostname:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    is_usual = port in {None, 443 if parts.scheme == "https" else 80}
-    return f"{parts.scheme}://{host}" + ("" if is_usual else f":{port}")
+    is_usual = parts.port in {None, 443 if parts.scheme == "https" else 80}
+    return f"{parts.scheme}://{host}" + ("" if is_usual else f":{parts.port}")
+
+
+def env_public_url(name: str) -> str:
+    """What people type to come here, without a slash at its end; or nothing."""
+    text = env_str(name).strip()
+    parts = _split(text)
+    if text and (not _is_web(parts) or set("?#") & set(text)):
+        raise ImproperlyConfigured(
+            f"{name}={text!r} is no address of this platform. "
+            "Set it to what people type, such as https://webhooks.example.com."
+        )
+    return text.rstrip("/")
+
+
+def env_origins(name: str) -> list[str]:
+    """As browsers send them: a scheme, a host, perhaps a port, and nothing else."""
+    origins = env_list(name)
+    for origin in origins:
+        if origin != origin_of(origin):
+            raise ImproperlyConfigured(
+                f"{name}: {origin!r} is no origin. "
+                "List them as browsers send them, such as https://app.example.com, without a path."
+            )
+    return origins
+
+
+def env_hosts(name: str) -> list[str]:
+    """Names as they come in a request's `Host`, without a port; `.example.com` for all below it, `*` for any."""
+    hosts = env_list(name)
+    for host in hosts:
+        is_address = host.startswith("[") and host.endswith("]") and _is_address(host[1:-1])
+        if host != "*" and not is_address and not HOST.fullmatch(host.lower().removeprefix(".")):
+            raise ImproperlyConfigured(
+                f"{name}: {host!r} is no host. List names alone, such as webhooks.example.com, "
+                "without https:// and without a port."
+            )
+    return hosts
+
+
+def env_host(name: str) -> str:
+    """One name, or nothing."""
+    text = env_str(name).strip().lower()
+    if text and not HOST.fullmatch(text):
+        raise ImproperlyConfigured(
+            f"{name}={text!r} is no host. Set it to a name alone, such as in.example.com, "
+            "without https:// and without a port."
+        )
+    return text
+
+
+def env_name_servers(name: str) -> list[str]:
+    """`9.9.9.9`, `9.9.9.9:53` or `[2620:fe::fe]:53`; several with commas between."""
+    servers = env_list(name)
+    for server in servers:
+        if not _is_address(server):
+            parts = _split(f"//{server}")
+            if not _is_address(parts.hostname or "") or parts.path or parts.username is not None:
+                raise ImproperlyConfigured(
+                    f"{name}: {server!r} is no address of a name server. Write 9.9.9.9 or 9.9.9.9:53."
+                )
+    return servers
+
+
+def env_authorities(name: str) -> str:
+    """The path of a PEM file with certificates, or nothing."""
+    path = env_str(name).strip()
+    if path:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise ImproperlyConfigured(
+                f"{name}={path!r} cannot be read as certificates ({error}). "
+                "Set it to a PEM file that this process may read, or leave it empty for the usual authorities."
+            ) from None
+    return path
+
+
+def env_database(name: str) -> dict[str, Any] | None:
+    """As Django takes it; None if nothing is set. Its value is not repeated: it may hold a password."""
+    text = env_str(name).strip()
+    if not text:
+        return None
+    parts = _split(text)
+    if parts.scheme not in {"postgres", "postgresql"} or len(parts.path) < 2:
+        raise ImproperlyConfigured(
+            f"{name} must begin with postgresql:// and name a database: no other kind is supported. "
+            "Set it to postgresql://user:password@host:5432/webhooks."
+        )
+    return dict(dj_database_url.parse(text))
+
+
+def env_broker(name: str) -> str:
+    """A Redis or Valkey, or nothing. Its value is not repeated: it may hold a password."""
+    text = env_str(name).strip()
+    parts = _split(text)
+    if text and not (parts.scheme in {"redis", "rediss"} and parts.hostname):
+        raise ImproperlyConfigured(f"{name} is no Redis or Valkey. Set it to redis://host:6379/0.")
+    return text
+
+
+def _split(text: str) -> SplitResult:
+    """Of what cannot be split, nothing: it has neither scheme nor host."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - which is looked at only when it is asked for
+    except ValueError:
+        return urlsplit("")
+    return parts
+
+
+def _is_web(parts: SplitResult) -> bool:
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
@@ -168,15 +304,10 @@ def env_email(name: str, default: str) -> Email:
     """`smtp://user:password@host:587`, which starts TLS; `smtps://…`, which is TLS; `console:`; `file:///folder`."""
     text = os.environ.get(name, default)
     backends = "django.core.mail.backends"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} is no address of a mail server ({error}).") from None
+    parts = _split(text)
+    port = parts.port
     match parts.scheme:
-        case "":
-            if text:
-                raise ImproperlyConfigured(f"{name} has no scheme. Set it to smtp://user:password@host:587.")
+        case "" if not text:
             return Email(f"{backends}.dummy.EmailBackend")
         case "console":
             return Email(f"{backends}.console.EmailBackend")
@@ -196,5 +327,6 @@ def env_email(name: str, default: str) -> Email:
             )
         case _:
             raise ImproperlyConfigured(
+                # Not shown: it may hold a password.
                 f"{name} is no address of a mail server. Set it to smtp://user:password@host:587."
             )

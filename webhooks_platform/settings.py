@@ -4,21 +4,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import validate_host
 
 from webhooks_platform import VERSION, logs
 from webhooks_platform.env import (
     env_allowed_networks,
+    env_authorities,
     env_bool,
+    env_broker,
     env_choice,
+    env_database,
     env_email,
     env_emails,
     env_encryption_keys,
+    env_host,
+    env_hosts,
     env_int,
-    env_list,
+    env_name_servers,
     env_networks,
+    env_origins,
     env_proxy,
+    env_public_url,
+    env_sender,
     env_str,
     env_url,
     origin_of,
@@ -29,12 +37,12 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DEBUG = env_bool("DEBUG", default=False)
 
 INSECURE_SECRET_KEY = "insecure-development-key"  # noqa: S105 - refused unless DEBUG is on
-SECRET_KEY = env_str("SECRET_KEY", INSECURE_SECRET_KEY)
+SECRET_KEY = env_str("SECRET_KEY") or INSECURE_SECRET_KEY
 if SECRET_KEY == INSECURE_SECRET_KEY and not DEBUG:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Set it to 50 random characters, or DEBUG=true to try things out."
     )
-ALLOWED_HOSTS = env_list("ALLOWED_HOSTS") or (["*"] if DEBUG else ["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = env_hosts("ALLOWED_HOSTS") or (["*"] if DEBUG else ["localhost", "127.0.0.1", "[::1]"])
 
 INSTALLED_APPS = [
     "webhooks_platform",
@@ -111,14 +119,11 @@ TEMPLATES = [
 ]
 
 # One database engine: PostgreSQL. Commands that need no database load the settings without one.
+# Processes that serve or work refuse to start without: servers.py.
 DATABASE_URL = env_str("DATABASE_URL")
-DATABASES: dict[str, Any] = {"default": {"ENGINE": "django.db.backends.dummy"}}
-if DATABASE_URL:
-    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
-    if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-        raise ImproperlyConfigured(
-            "DATABASE_URL must begin with postgresql://. No other database is supported."
-        )
+DATABASES: dict[str, Any] = {
+    "default": env_database("DATABASE_URL") or {"ENGINE": "django.db.backends.dummy"}
+}
 WEBHOOKS_DATABASE_POOL = env_int("WEBHOOKS_DATABASE_POOL", 8, low=1, high=100)
 DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
     "application_name": "webhooks-web",
@@ -170,7 +175,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 # Once the public URL is https, browsers are to use nothing else for a year.
 SECURE_HSTS_SECONDS = env_int(
     "WEBHOOKS_HSTS_SECONDS",
-    31_536_000 if env_str("WEBHOOKS_PUBLIC_URL").startswith("https://") else 0,
+    31_536_000 if env_public_url("WEBHOOKS_PUBLIC_URL").startswith("https://") else 0,
     low=0,
     high=63_072_000,
 )
@@ -226,10 +231,10 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL.user, EMAIL.password
 EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL.starts_tls, EMAIL.is_tls
 EMAIL_FILE_PATH = EMAIL.folder
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env_str("WEBHOOKS_EMAIL_FROM", "webhooks@localhost")
+DEFAULT_FROM_EMAIL = env_sender("WEBHOOKS_EMAIL_FROM", "webhooks@localhost")
 
 # --- Celery -------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = env_str("CELERY_BROKER_URL", "redis://not-configured.invalid:6379/0")
+CELERY_BROKER_URL = env_broker("CELERY_BROKER_URL") or "redis://not-configured.invalid:6379/0"
 
 # --- REST framework -----------------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {
@@ -266,13 +271,13 @@ if not WEBHOOKS_ENCRYPTION_KEYS:
 WEBHOOKS_OPERATORS_SECOND_FACTOR = env_bool("WEBHOOKS_OPERATORS_SECOND_FACTOR", default=not DEBUG)
 """The admin is for operators who have a second factor. Who has none is led to the page that turns it on."""
 WEBHOOKS_TRANSPORT = env_choice("WEBHOOKS_TRANSPORT", "curl", ("curl", "requests"))
-WEBHOOKS_PUBLIC_URL = env_str("WEBHOOKS_PUBLIC_URL").rstrip("/")
+WEBHOOKS_PUBLIC_URL = env_public_url("WEBHOOKS_PUBLIC_URL")
 # Also behind a proxy that ends TLS and does not say so.
 CSRF_TRUSTED_ORIGINS = [origin] if (origin := origin_of(WEBHOOKS_PUBLIC_URL)) else []
 WEBHOOKS_TRUSTED_PROXIES = env_networks("WEBHOOKS_TRUSTED_PROXIES")
-WEBHOOKS_DNS_SERVERS = env_list("WEBHOOKS_DNS_SERVERS")
+WEBHOOKS_DNS_SERVERS = env_name_servers("WEBHOOKS_DNS_SERVERS")
 """Name servers (`ip` or `ip:port`) instead of the machine's own."""
-WEBHOOKS_CA_FILE = env_str("WEBHOOKS_CA_FILE")
+WEBHOOKS_CA_FILE = env_authorities("WEBHOOKS_CA_FILE")
 """PEM file of authorities that endpoints' certificates may come from, instead of the usual ones."""
 WEBHOOKS_EGRESS_PROXY = env_proxy("WEBHOOKS_EGRESS_PROXY")
 """`http://[user:password@]host:port`: everything sent to customers' addresses goes through it, by CONNECT."""
@@ -295,12 +300,16 @@ WEBHOOKS_INBOUND_RATE_LIMIT = env_int("WEBHOOKS_INBOUND_RATE_LIMIT", 60_000, low
 """Requests per minute to each source that has no limit of its own."""
 WEBHOOKS_INBOUND_RETENTION_DAYS = env_int("WEBHOOKS_INBOUND_RETENTION_DAYS", 14, low=1, high=365)
 """How long the requests that came to sources are kept."""
-WEBHOOKS_INBOUND_HOST = env_str("WEBHOOKS_INBOUND_HOST").lower()
+WEBHOOKS_INBOUND_HOST = env_host("WEBHOOKS_INBOUND_HOST")
 """The host of `/in/…` alone, if incoming webhooks are to have one apart from pages and API."""
+if WEBHOOKS_INBOUND_HOST and not validate_host(WEBHOOKS_INBOUND_HOST, ALLOWED_HOSTS):
+    raise ImproperlyConfigured(
+        f"WEBHOOKS_INBOUND_HOST={WEBHOOKS_INBOUND_HOST!r} is refused by ALLOWED_HOSTS. List it there, too."
+    )
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
 """Opens `/metrics` to other machines; this one may always read it."""
 WEBHOOKS_OPERATOR_EMAILS = env_emails("WEBHOOKS_OPERATOR_EMAILS")
 """Who is told of all tenants' endpoints that fail, recover or are disabled; a digest, at most every 15 minutes."""
 WEBHOOKS_OPERATOR_SLACK_URL = env_url("WEBHOOKS_OPERATOR_SLACK_URL")
 """The same, to a Slack-compatible incoming webhook."""
-WEBHOOKS_CORS_ORIGINS = env_list("WEBHOOKS_CORS_ORIGINS")
+WEBHOOKS_CORS_ORIGINS = env_origins("WEBHOOKS_CORS_ORIGINS")
