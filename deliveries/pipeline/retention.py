@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from deliveries.pipeline import counters, rollups
 from deliveries.pipeline.lanes import IS_OWED
@@ -206,17 +207,23 @@ def drop_partitions(*, now: datetime) -> list[str]:
     dropped = []
     for parent in reversed(TABLES):
         for week in weeks_of(parent):
-            if week.next().begins_at > before or _is_needed(parent, week):
+            if week.next().begins_at > before or _is_owed_something(parent, week):
                 continue
             rollups.close_before(until=week.next().begins_at, now=now)
-            if _drop(week.table(parent)):
+            if _drop(parent, week):
                 dropped.append(week.table(parent))
     if dropped:
         logger.info("dropped partitions", extra={"tables": dropped})
     return dropped
 
 
-def _is_needed(parent: str, week: Week) -> bool:
+def _is_owed_something(parent: str, week: Week) -> bool:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '30s'")
+        return _is_needed(cursor, parent, week)
+
+
+def _is_needed(cursor: CursorWrapper, parent: str, week: Week) -> bool:
     """Whether something owed is in it, or carries an event of it, or was attempted in it."""
     low, high = floor_of(week.begins_at), floor_of(week.next().begins_at)
     bounds = {
@@ -225,22 +232,31 @@ def _is_needed(parent: str, week: Week) -> bool:
         # Its first attempt may be in the week in which it was made, or in any later one.
         "deliveries_attempt": "%s IS NOT NULL AND d.id < %s AND d.attempt_count > 0",
     }[parent]
-    with transaction.atomic(), connection.cursor() as cursor:
-        # By the partial index of what is owed; a sequential scan would read all history.
-        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '30s'")
-        cursor.execute(
-            f"SELECT EXISTS (SELECT FROM deliveries_delivery d WHERE {IS_OWED} AND {bounds})",  # noqa: S608
-            [low, high],
-        )
-        return bool((cursor.fetchone() or [True])[0])
+    # By the partial index of what is owed, or that of events; a sequential scan would read all history.
+    cursor.execute("SET LOCAL enable_seqscan = off")
+    cursor.execute(
+        f"SELECT EXISTS (SELECT FROM deliveries_delivery d WHERE {IS_OWED} AND {bounds})",  # noqa: S608
+        [low, high],
+    )
+    return bool((cursor.fetchone() or [True])[0])
 
 
-def _drop(table: str) -> bool:
+def _drop(parent: str, week: Week) -> bool:
+    """False if its lock cannot be had, or if something of it was asked for again since we looked."""
     for _ in range(TRIES):
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
-                cursor.execute(f'DROP TABLE IF EXISTS "{table}"')
+                cursor.execute(
+                    f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms';"
+                    f"SET LOCAL statement_timeout = '{2 * LOCK_TIMEOUT_MS}ms'"
+                )
+                # In the order in which publishers and dispatchers lock them. Whoever retries or replays came before,
+                # and is seen below, or comes after and finds that it is gone.
+                cursor.execute(f"LOCK TABLE ONLY {parent} IN ACCESS EXCLUSIVE MODE")
+                cursor.execute("LOCK TABLE ONLY deliveries_delivery IN SHARE MODE")
+                if _is_needed(cursor, parent, week):
+                    return False
+                cursor.execute(f'DROP TABLE IF EXISTS "{week.table(parent)}"')
         except OperationalError:
             time.sleep(LOCK_TIMEOUT_MS / 1000)
         else:

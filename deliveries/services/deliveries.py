@@ -108,14 +108,17 @@ def created_after(rows: "TenantQuerySet[Any]", at: datetime) -> "TenantQuerySet[
 def retry_delivery(*, actor: Actor, delivery: Delivery, now: datetime) -> Delivery:
     """One attempt, whatever the state. Automatic ones stay as they are planned.
 
-    Raises EndpointStopped, PayloadErased.
+    Raises EndpointStopped, PayloadErased, and access.NotFound if its time ended meanwhile.
     """
     with transaction.atomic():
         check_sendable(tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id)
         hold_payload(tenant_id=delivery.tenant_id, event_id=delivery.event_id)
         request_manual_attempt([delivery], now=now)
         _record(actor, delivery, "delivery.retried")
-    delivery.refresh_from_db()
+    try:
+        delivery.refresh_from_db()
+    except Delivery.DoesNotExist:
+        raise access.NotFound from None
     return delivery
 
 

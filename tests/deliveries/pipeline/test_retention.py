@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Attempt, Delivery, Endpoint, Event, RetentionMark
-from deliveries.pipeline import partitions, retention
+from deliveries.pipeline import partitions, retention, rollups, wake
 from deliveries.pipeline.partitions import TABLES, Week
 from tenants.ids import Minter
 from tenants.models import Tenant
@@ -249,3 +249,45 @@ def test_a_drop_waits_for_nobody_longer_than_its_moment() -> None:
     assert table not in first
     assert table in second
     assert ages(tenant) == all_of()
+
+
+RACED = {
+    "deliveries_delivery": "a retry of a delivery of that week",
+    "deliveries_attempt": "a retry of one that was attempted in it",
+    "deliveries_event": "a retry of a later delivery, a replay's, that carries an event of it",
+}
+
+
+@pytest.mark.parametrize("parent", RACED)
+def test_what_is_asked_for_between_look_and_lock_keeps_its_week(
+    monkeypatch: pytest.MonkeyPatch, parent: str
+) -> None:
+    """The run has seen that nothing is owed. While it closes the roll-ups, somebody retries; then it has its lock."""
+    keep = retention.longest_days()
+    tenant, endpoint = make_old_tenant(retention_days=keep)
+    age = (
+        keep + {"deliveries_delivery": 120.0, "deliveries_attempt": 150.0, "deliveries_event": 180.0}[parent]
+    )
+    insert(endpoint, age)
+    week = Week.of(timezone.now() - timedelta(days=age))
+    deliveries = Delivery.objects.for_tenant(tenant)
+    if parent == "deliveries_event":
+        event = Event.objects.for_tenant(tenant).get()
+        insert(endpoint, 1.0)
+        deliveries.filter(created_at__gt=timezone.now() - timedelta(days=2)).update(event_id=event.id)
+    last = deliveries.latest("id")
+    asked: list[int] = []
+
+    def ask(*, until: datetime, now: datetime) -> None:
+        if until == week.next().begins_at and not asked:
+            asked.append(wake.request_manual_attempt([last], now=now))
+
+    monkeypatch.setattr(retention, "TABLES", (parent,))
+    monkeypatch.setattr(rollups, "close_before", ask)
+
+    dropped = retention.drop_partitions(now=timezone.now())
+
+    assert asked == [1]
+    assert week.table(parent) not in dropped
+    deliveries.filter(id=last.id).update(manual_requested_at=None)
+    assert week.table(parent) in retention.drop_partitions(now=timezone.now())
