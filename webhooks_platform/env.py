@@ -5,8 +5,8 @@ import binascii
 import ipaddress
 import os
 import re
-import ssl
 from email.utils import parseaddr
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -182,9 +183,12 @@ def env_authorities(name: str) -> str:
     path = env_str(name).strip()
     if path:
         try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_verify_locations(cafile=path)
-        except (OSError, ssl.SSLError) as error:
+            found = CERTIFICATE.findall(Path(path).read_bytes())
+            if not found or not all(
+                base64.b64decode(b"".join(each.split()), validate=True) for each in found
+            ):
+                raise ValueError("it holds none")
+        except (OSError, ValueError) as error:
             raise ImproperlyConfigured(
                 f"{name}={path!r} cannot be read as certificates ({error}). "
                 "Set it to a PEM file that this process may read, or leave it empty for the usual authorities."
