@@ -11,7 +11,7 @@ from deliveries.admin.endpoints import endpoint_link, health_of
 from deliveries.admin.work import lease_of
 from deliveries.services import overview
 from tenants import ids
-from tenants.admin.base import Table
+from tenants.admin.base import Link, Table
 from tenants.admin.show import NOTHING, link, list_url, number, page_url, seconds, when
 from tenants.admin.tenants import tenant_link
 from webhooks_platform import metrics
@@ -41,6 +41,7 @@ def dashboard() -> dict[str, Any]:
             _failing_tenants(failing),
             _failing_hosts(failing),
             _failing_endpoints(failing),
+            _disabled_lately(),
             _waiting(),
             _dispatchers(),
         ],
@@ -164,6 +165,25 @@ def _failing_endpoints(failing: overview.Failing) -> Table:
             for each in failing.endpoints
         ],
         empty=_("No endpoint fails."),
+    )
+
+
+def _disabled_lately() -> Table:
+    found = overview.disabled_lately()
+    return Table(
+        _("Disabled by the platform lately"),
+        [_("Endpoint"), _("Tenant"), _("Why"), _("Missed since")],
+        [
+            [
+                endpoint_link(each),
+                tenant_link(each.tenant),
+                each.get_disabled_reason_display(),
+                when(each.missed_since),
+            ]
+            for each in found
+        ],
+        empty=_("None."),
+        more=Link(_("All of them"), list_url("deliveries_endpoint", by_platform="on")) if found else None,
     )
 
 

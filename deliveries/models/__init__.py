@@ -12,6 +12,7 @@
 
 from deliveries.models.counts import MetricSample, MetricTotal, Usage
 from deliveries.models.endpoints import (
+    BY_THE_PLATFORM,
     Endpoint,
     EndpointSecret,
     EndpointVersion,
@@ -28,6 +29,7 @@ from deliveries.models.rollups import Rollup, RollupGone, RollupState
 from deliveries.models.sources import IncomingRequest, Source, SourceToken
 
 __all__ = [
+    "BY_THE_PLATFORM",
     "Announcement",
     "Attempt",
     "BulkAction",

@@ -26,6 +26,10 @@ class ReversedHost(Func):
     output_field = models.TextField()
 
 
+BY_THE_PLATFORM = ("failing", "gone", "receiver")
+"""Reasons for which nobody disabled an endpoint by hand."""
+
+
 class Endpoint(TenantOwned):
     """Where a tenant's events go: a URL that is called, and how it wants to be; or a line that its receiver polls."""
 
@@ -145,6 +149,12 @@ class Endpoint(TenantOwned):
                 F("id"),
                 condition=Q(deleted_at__isnull=True),
                 name="endpoint_by_host",
+            ),
+            # Operators: those that the platform disabled, the latest first.
+            Index(
+                fields=["-updated_at", "-id"],
+                condition=Q(disabled_reason__in=BY_THE_PLATFORM, deleted_at__isnull=True),
+                name="endpoint_disabled_by_us",
             ),
             # Those deleted lately whose secrets are to go.
             Index(

@@ -4,17 +4,18 @@ Nothing here counts or scans: speeds are differences of the totals that `/metric
 own, and every list ends after so many.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from deliveries.models import Dispatcher, Endpoint, Lane, MetricSample
-from deliveries.services import hosts
+from deliveries.models import BY_THE_PLATFORM, Dispatcher, Endpoint, Lane, MetricSample
 from tenants.models import Tenant
 
 KEPT: Final = timedelta(days=1)
@@ -23,8 +24,8 @@ KEPT: Final = timedelta(days=1)
 SAMPLED: Final = ("publishes:", "deliveries_made:", "deliveries_ended:", "attempts:")
 """Beginnings of the keys of totals that speeds are told of."""
 
-MOST_FAILING: Final = 2_000
-"""Failing endpoints that are looked at for the worst tenants and hosts, those that fail longest first."""
+MOST_FAILING: Final = 20_000
+"""Failing endpoints that are added up for the worst tenants and hosts, those that fail longest first."""
 
 MOST_LANES: Final = 10_000
 """Lanes of a dispatcher are counted so far."""
@@ -127,37 +128,67 @@ class Failing:
     """There are more than were looked at."""
 
 
+DISABLED_BY_THE_PLATFORM: Final = Q(disabled_reason__in=BY_THE_PLATFORM, deleted_at__isnull=True)
+"""Because they failed for too long, or their receivers said so: nobody did it by hand, and somebody may not know of it.
+As the index of them says it."""
+
+# Along the index of failing lanes. The database adds up: when a receiver that thousands share is down, loading all of
+# their rows would take longer than the page may.
+FAILING = """
+WITH failing AS MATERIALIZED (
+    SELECT lane.endpoint_id, lane.tenant_id, lane.failing_since,
+           COALESCE(substring(endpoint.url from '^[a-z]+://(\\[[^]]*\\]|[^/:?]*)'), '') COLLATE "C" AS host
+    FROM deliveries_lane lane JOIN deliveries_endpoint endpoint ON endpoint.id = lane.endpoint_id
+    WHERE lane.failing_since IS NOT NULL AND endpoint.status = 'enabled' AND endpoint.deleted_at IS NULL
+    ORDER BY lane.failing_since, lane.endpoint_id LIMIT %(looked_at)s
+)
+(SELECT 'endpoint', endpoint_id::text, 1 AS endpoints, 1 AS tenants, failing_since AS since
+ FROM failing ORDER BY failing_since, endpoint_id LIMIT %(most)s)
+UNION ALL
+(SELECT 'tenant', tenant_id::text, count(*) AS endpoints, 1, min(failing_since) AS since
+ FROM failing GROUP BY tenant_id ORDER BY endpoints DESC, since LIMIT %(most)s)
+UNION ALL
+(SELECT 'host', host, count(*) AS endpoints, count(DISTINCT tenant_id), min(failing_since) AS since
+ FROM failing GROUP BY host ORDER BY endpoints DESC, since LIMIT %(most)s)
+UNION ALL
+SELECT 'all', '', count(*), 0, now() FROM failing
+"""
+
+
 def failing(*, most: int = 10) -> Failing:
-    """Those whose last answers were all bad, with their lanes. Along the index of failing lanes."""
-    lanes: list[Any] = list(
-        Lane.unscoped.filter(
-            failing_since__isnull=False, endpoint__deleted_at__isnull=True, endpoint__status="enabled"
-        )
-        .select_related("endpoint", "endpoint__tenant")
-        .defer("endpoint__sensitive_headers_encrypted")
-        .order_by("failing_since", "endpoint")[: MOST_FAILING + 1]
-    )
-    is_cut = len(lanes) > MOST_FAILING
-    tenants: dict[UUID, FailingTenant] = {}
-    of_host: dict[str, FailingHost] = {}
-    tenants_of_host: dict[str, set[UUID]] = {}
-    for lane in lanes[:MOST_FAILING]:
-        since, tenant = lane.failing_since, lane.endpoint.tenant
-        lane.endpoint.lane = lane
-        entry = tenants.setdefault(tenant.id, FailingTenant(tenant, 0, since))
-        entry.endpoints += 1
-        host = hosts.host_of(lane.endpoint.url)
-        place = of_host.setdefault(host, FailingHost(host, 0, 0, since))
-        place.endpoints += 1
-        tenants_of_host.setdefault(host, set()).add(tenant.id)
-    for host, place in of_host.items():
-        place.tenants = len(tenants_of_host[host])
+    """Those whose last answers were all bad, with their lanes."""
+    with connection.cursor() as cursor:
+        cursor.execute(FAILING, {"looked_at": MOST_FAILING + 1, "most": most})
+        found = cursor.fetchall()
+    worst = [UUID(key) for what, key, *_ in found if what == "endpoint"]
+    tenants = Tenant.objects.in_bulk([UUID(key) for what, key, *_ in found if what == "tenant"])
     return Failing(
-        endpoints=[lane.endpoint for lane in lanes[:most]],
-        tenants=sorted(tenants.values(), key=lambda each: (-each.endpoints, each.since))[:most],
-        hosts=sorted(of_host.values(), key=lambda each: (-each.endpoints, each.since))[:most],
-        is_cut=is_cut,
+        endpoints=_with_lanes(worst),
+        tenants=[
+            FailingTenant(tenants[UUID(key)], endpoints, since)
+            for what, key, endpoints, _, since in found
+            if what == "tenant"
+        ],
+        hosts=[FailingHost(host, *figures) for what, host, *figures in found if what == "host"],
+        is_cut=any(what == "all" and endpoints > MOST_FAILING for what, _, endpoints, *_ in found),
     )
+
+
+def _with_lanes(endpoint_ids: Sequence[UUID]) -> list[Endpoint]:
+    """In this order."""
+    rows = (
+        Endpoint.unscoped.select_related("tenant", "lane")
+        .defer("sensitive_headers_encrypted")
+        .in_bulk(endpoint_ids)
+    )
+    return [rows[endpoint_id] for endpoint_id in endpoint_ids if endpoint_id in rows]
+
+
+def disabled_lately(*, most: int = 10) -> list[Endpoint]:
+    """By the platform, the latest first, with their tenants. One that was changed since then comes first, too."""
+    rows: QuerySet[Endpoint] = Endpoint.unscoped.filter(DISABLED_BY_THE_PLATFORM).select_related("tenant")
+    rows = rows.defer("sensitive_headers_encrypted")
+    return list(rows.order_by("-updated_at", "-id")[:most])
 
 
 # --- who waits, who delivers ------------------------------------------------------------------------------------------

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.urls import reverse
 
+from tests.support import crowd
+from tests.support.operators import operator
+from tests.support.portal import text_of
 from tests.support.seeded import Seeded, faults_of, forget, look, milliseconds, places, weeks
 
 WANTED = os.environ.get("WEBHOOKS_SEEDED")
@@ -39,8 +43,10 @@ def seeded(django_db_setup: None, django_db_blocker: Any) -> Iterator[Seeded]:
             cursor.execute("TRUNCATE deliveries_event, deliveries_delivery, deliveries_attempt")
         try:
             call_command("seed_deliveries", deliveries=DELIVERIES, days=DAYS, endpoints=200, yes=True)
+            crowd.gather()
             yield Seeded.find()
         finally:
+            crowd.disperse()
             forget(before)
             _forget_rollups()
 
@@ -63,3 +69,10 @@ def test_whatever_is_looked_at_or_done_reads_little(seeded: Seeded, kind: str) -
         print(f"{kind:7} {took:7.1f} ms {looked.queries:3} queries {looked.rows:8.0f} rows  {place.name}")
         faults += faults_of(place, looked, took, slack=SLACK)
     assert faults == []
+
+
+def test_among_ten_thousand_tenants_the_dashboard_tells_what_hurts_most(seeded: Seeded) -> None:
+    page = text_of(operator().get(reverse("admin:index")))
+
+    assert f"{crowd.HOST} {crowd.SHARED} {crowd.SHARED} " in page
+    assert "More endpoints fail than are shown" not in page

@@ -25,6 +25,7 @@ from deliveries.services import announcements, failing, job_work, polling
 from tenants import ids
 from tenants.models import EventType, Tenant
 from tenants.services import erasure
+from tests.support import crowd
 from tests.support.api import tenant_api
 from tests.support.operators import operator
 from tests.support.plans import nodes
@@ -138,6 +139,8 @@ ADMIN_FILTERS = {
         "cursor=a{hex}",
     ),
     "deliveries_attempt": ("delivery={delivery}", "cursor=a{hex}"),
+    "deliveries_endpoint": ("tenant={slug}", f"host={crowd.HOST}", "by_platform=on"),
+    "tenants_tenant": ("q=crowd", "status=active"),
 }
 
 
@@ -152,7 +155,11 @@ def places(seeded: Seeded) -> Iterator[Place]:
         yield Place("api", page, partial(_ok, partial(api.get, path)))
     for page in ("admin:index", "admin:usage"):
         yield Place("admin", page, partial(get, staff, reverse(page), seeded))
-    yield Place("admin", "find", partial(get, staff, f"{reverse('admin:find')}?q=seeded", seeded))
+    for text in ("seeded", "crowd", crowd.HOST, "crowd.invalid"):
+        path = f"{reverse('admin:find')}?q={text}"
+        yield Place("admin", f"find {text}", partial(get, staff, path, seeded))
+    path = f"{reverse('admin:host')}?host={crowd.HOST}"
+    yield Place("admin", "host", partial(get, staff, path, seeded))
     for model in admin.site._registry:
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         path = reverse(f"admin:{name}_changelist")
