@@ -26,6 +26,7 @@ from deliveries.services.bulk_selection import (
     examples_of,
     selection_of_deliveries,
     shown_id,
+    trouble_began,
 )
 from deliveries.services.endpoints import address_of
 from tenants.admin.base import Action as Button
@@ -42,6 +43,9 @@ MOST_CHOSEN: Final = 500
 """Ids in one address; more are chosen by a filter."""
 
 
+USUAL_LOOK_BACK: Final = timedelta(days=1)
+"""What recover and replay propose for trouble that is over."""
+
 # --- what an action wants to know -------------------------------------------------------------------------------------
 
 
@@ -53,10 +57,12 @@ class Arguments(forms.Form):
 
 
 class Since(Arguments):
+    """A day, or as long as the trouble lasts: `_initial`."""
+
     since = forms.DateTimeField(
         label=gettext_lazy("Since (UTC)"),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        initial=lambda: timezone.now() - timedelta(days=1),
+        initial=lambda: timezone.now() - USUAL_LOOK_BACK,
     )
 
     def clean_since(self) -> datetime:
@@ -212,7 +218,10 @@ def act_on_chosen(request: HttpRequest) -> HttpResponse:
 
 
 def _initial(action: str, chosen: Chosen) -> dict[str, Any]:
-    """Limits as they are, where one tenant is chosen."""
+    """A time before the trouble began; limits as they are, where one tenant is chosen."""
+    if FORMS.get(action) is Since:
+        began = trouble_began(ACTIONS[action], chosen.selection)
+        return {} if began is None else {"since": min(began, timezone.now() - USUAL_LOOK_BACK)}
     if action == "limits" and len(chosen.selection.get("ids", [])) == 1:
         tenant = Tenant.objects.filter(id=chosen.selection["ids"][0]).first()
         if tenant is not None:
@@ -261,7 +270,7 @@ def host_actions(host: str) -> list[Button]:
     """What can be done to all endpoints of a host."""
     return [
         Button(str(ACTIONS[name].label), act_url(name, host=host), is_severe=ACTIONS[name].is_severe)
-        for name in ("pause", "continue", "enable", "recover", "drain", "disable")
+        for name in ("pause", "continue", "enable", "send-missed", "recover", "drain", "disable")
     ]
 
 

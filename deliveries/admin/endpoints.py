@@ -1,5 +1,6 @@
 """Endpoints and subscriptions in the admin: how each is called, how its lane stands, and what can be done about it."""
 
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deliveries.models import Endpoint, Lane, Subscription
-from deliveries.services import hosts, snapshots
+from deliveries.services import health, hosts, overview, snapshots
 from deliveries.services.endpoints import address_of
 from deliveries.services.jobs import jobs_of
 from tenants import ids
@@ -39,6 +40,9 @@ class EndpointFilter(OfTenant):
         required=False,
         max_length=253,
         help_text="example.com",
+    )
+    by_platform = forms.BooleanField(
+        label=gettext_lazy("Only those that the platform disabled"), required=False
     )
 
 
@@ -87,6 +91,7 @@ class EndpointAdmin(OperatorAdmin):
         ("continue", gettext_lazy("Let go on")),
         ("enable", gettext_lazy("Enable")),
         ("disable", gettext_lazy("Disable")),
+        ("send-missed", gettext_lazy("Send what was missed")),
         ("recover", gettext_lazy("Recover what failed")),
         ("drain", gettext_lazy("Drain")),
     ]
@@ -95,6 +100,8 @@ class EndpointAdmin(OperatorAdmin):
         rows: QuerySet[Endpoint] = Endpoint.unscoped.all()
         if wanted.get("host"):
             rows = hosts.endpoints_of_host(wanted["host"], with_subdomains=True)
+        if wanted.get("by_platform"):
+            rows = rows.filter(overview.DISABLED_BY_THE_PLATFORM)
         if wanted.get("tenant"):
             rows = rows.filter(tenant=wanted["tenant"])
         return rows.select_related("tenant", "lane").defer("sensitive_headers_encrypted")
@@ -122,6 +129,8 @@ class EndpointAdmin(OperatorAdmin):
                 (_("Status"), status_of(row)),
                 (_("Reason"), row.get_disabled_reason_display() if row.disabled_reason else NOTHING),
                 (_("Description"), row.description or NOTHING),
+                (_("Missed since"), when(row.missed_since)),
+                *_health_facts(row, lane, now=timezone.now()),
                 *_lane_facts(lane),
                 (_("Called by"), f"{row.method}, {row.format}, {row.signature_scheme}"),
                 (_("Order"), row.ordering),
@@ -164,26 +173,48 @@ def _notes(row: Endpoint, lane: Lane | None) -> list[str]:
     if row.deleted_at is not None:
         notes.append(_("Deleted. Its history is kept as long as that of others."))
     elif row.status == Endpoint.Status.DISABLED:
-        notes.append(_("Disabled: events published now make no deliveries. Enable it, then recover."))
+        notes.append(
+            _("Disabled: events published now make no deliveries. Enable it, then send what it missed.")
+        )
     elif row.is_paused:
         notes.append(_("Paused by an operator: deliveries are made and wait."))
     elif lane is not None and lane.is_paused:
         notes.append(_("Held, because its tenant is suspended."))
+    if _is_missing_something(row):
+        notes.append(_("It missed events while it was disabled. They are ready to be sent."))
     return notes
+
+
+def _is_missing_something(row: Endpoint) -> bool:
+    is_served = row.deleted_at is None and row.status == Endpoint.Status.ENABLED
+    return is_served and row.missed_since is not None
+
+
+def _health_facts(row: Endpoint, lane: Lane | None, *, now: datetime) -> list[tuple[str, object]]:
+    """As the API tells it."""
+    if lane is None:
+        return []
+    found = health.of(row, now=now)
+    held: object = NOTHING
+    if found.held_until is not None:
+        held = beside(when(found.held_until), f"({found.hold_reason or ''})")
+    circuit: object = state(found.circuit)
+    if lane.circuit_opened_at is not None:
+        circuit = beside(circuit, beside(_("since"), when(lane.circuit_opened_at)))
+    return [
+        (_("Health"), health_of(lane)),
+        (_("Last failed"), when(found.failed_at)),
+        (_("Circuit"), circuit),
+        (_("Will be disabled, if it goes on failing"), when(found.disables_at)),
+        (_("Held until"), held),
+    ]
 
 
 def _lane_facts(lane: Lane | None) -> list[tuple[str, object]]:
     if lane is None:
         return []
     holder = NOTHING if lane.dispatcher_id is None else link(list_url("deliveries_dispatcher"), _("yes"))
-    held: object = NOTHING
-    if lane.hold_until is not None and lane.hold_until > timezone.now():
-        held = beside(when(lane.hold_until), f"({lane.hold_reason or ''})")
     return [
-        (_("Health"), health_of(lane)),
-        (_("Last failed"), when(lane.failed_at)),
-        (_("Circuit open since"), when(lane.circuit_opened_at)),
-        (_("Held until"), held),
         (_("To be looked at"), when(lane.ready_at)),
         (_("Served now"), holder),
         (_("Requests at once, earned"), f"{lane.slots:g}"),
@@ -200,6 +231,11 @@ def _actions(row: Endpoint) -> list[Action]:
         Action(_("Let go on…"), act_url("continue", **chosen))
         if row.is_paused
         else Action(_("Pause…"), act_url("pause", **chosen)),
+        *(
+            [Action(_("Send what it missed…"), act_url("send-missed", **chosen))]
+            if _is_missing_something(row)
+            else []
+        ),
         Action(_("Recover what failed…"), act_url("recover", **chosen)),
         Action(_("Replay everything…"), act_url("replay-endpoint", **chosen)),
         Action(_("Drain…"), act_url("drain", **chosen), is_severe=True),

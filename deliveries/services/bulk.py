@@ -25,6 +25,7 @@ from deliveries.services.bulk_actions import ACTIONS, Call, Refused
 from deliveries.services.bulk_selection import chosen, count
 from deliveries.services.deliveries import EndpointStopped, NotPending, PayloadErased
 from deliveries.services.jobs import JobEnded, JobRunning
+from deliveries.services.missed import NothingMissed
 from deliveries.services.slices import SLICE_SECONDS, Progress
 from tenants import access
 from tenants.services import audit
@@ -138,6 +139,8 @@ def _why(error: Exception, row: BulkAction) -> str:
             return "It has ended already."
         case JobRunning():
             return "A job for it is running."
+        case NothingMissed():
+            return "It missed nothing, or somebody took care of it."
         case LastOperator():
             return "Nobody with all rights would be left."
         case EndpointStopped() | Refused():

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deliveries.models import BulkAction, Job
-from deliveries.services import deliveries, erasing, events, jobs, stopping
+from deliveries.services import deliveries, erasing, events, jobs, missed, stopping
 from deliveries.services.jobs import Plan
 from tenants import ids
 from tenants.models import Tenant
@@ -132,6 +132,10 @@ def recover(call: Call) -> None:
     _make_job(call, Job.Kind.RECOVER, Job.Only.FAILED)
 
 
+def send_missed(call: Call) -> None:
+    missed.send_missed(actor=call.actor, endpoint=call.target, now=call.now)
+
+
 def replay_endpoint(call: Call) -> None:
     _make_job(call, Job.Kind.REPLAY, Job.Only.ALL)
 
@@ -231,7 +235,9 @@ ACTIONS: Final[dict[str, Action]] = {
     ),
     "enable": Action(
         _("Enable endpoints"),
-        _("They get what is published from now on. What they missed is sent by recover."),
+        _(
+            "They get what is published from now on. What they missed is sent afterwards, by an action of its own."
+        ),
         Target.ENDPOINT,
         enable,
     ),
@@ -256,6 +262,14 @@ ACTIONS: Final[dict[str, Action]] = {
         _("Deliveries that failed since then are sent again, by one job for each endpoint."),
         Target.ENDPOINT,
         recover,
+    ),
+    "send-missed": Action(
+        _("Send what was missed"),
+        _(
+            "What was published while they were disabled, and what was cancelled then, is sent now: by one job for each endpoint."
+        ),
+        Target.ENDPOINT,
+        send_missed,
     ),
     "replay-endpoint": Action(
         _("Replay everything"),

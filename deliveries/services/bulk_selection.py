@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import Min, Model, QuerySet
+from django.db.models.functions import Least
 
 from deliveries.models import BulkAction, Delivery, Endpoint, Event, Job
 from deliveries.services import deliveries, hosts
@@ -67,6 +68,13 @@ def count(action: Action, selection: dict[str, Any]) -> int:
 
 def examples_of(action: Action, selection: dict[str, Any], *, most: int) -> Sequence[Model]:
     return list(chosen(action, selection)[:most])
+
+
+def trouble_began(action: Action, selection: dict[str, Any]) -> datetime | None:
+    """Of endpoints: since when the first of them fails, or misses something."""
+    rows = chosen(action, selection).annotate(since=Least("missed_since", "lane__failing_since"))
+    found: datetime | None = rows.values("since")[:MOST_COUNTED].aggregate(first=Min("since"))["first"]
+    return found
 
 
 def selection_of_deliveries(

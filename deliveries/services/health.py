@@ -52,7 +52,7 @@ def of(endpoint: Endpoint, *, now: datetime) -> EndpointHealth:
 
 def disables_at(endpoint: Endpoint) -> datetime | None:
     since = endpoint.lane.failing_since
-    if since is None or endpoint.status != Endpoint.Status.ENABLED:
+    if since is None or endpoint.status != Endpoint.Status.ENABLED or endpoint.deleted_at is not None:
         return None
     days = endpoint.tenant.effective_limits["disable_after_days"]
     return since + timedelta(days=days) if days else None

@@ -67,6 +67,11 @@ class Plan:
     until: datetime
     event_types: Sequence[str] | None = None
 
+    @property
+    def sends_what_was_missed(self) -> bool:
+        """What was published while the endpoint was disabled made no deliveries, so that none of it failed."""
+        return self.only != Job.Only.FAILED and not self.event_types
+
 
 def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
     """Raises JobRunning, EndpointStopped."""
@@ -79,10 +84,10 @@ def create_job(*, actor: Actor, endpoint: Endpoint, plan: Plan) -> Job:
         except IntegrityError:
             running = jobs_of(endpoint.tenant_id).filter(endpoint=endpoint, status=Job.Status.RUNNING)
             raise JobRunning(running.values_list("id", flat=True).first()) from None
-        # What it missed while it was disabled is taken care of.
-        Endpoint.objects.for_tenant(endpoint.tenant_id).filter(
-            id=endpoint.id, missed_since__gte=plan.since
-        ).update(missed_since=None)
+        if plan.sends_what_was_missed:
+            Endpoint.objects.for_tenant(endpoint.tenant_id).filter(
+                id=endpoint.id, missed_since__gte=plan.since
+            ).update(missed_since=None)
         job.refresh_from_db()
         with suppress(TooManyToCount):
             job.total = _counted(job, seconds=COUNT_SECONDS)

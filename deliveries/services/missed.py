@@ -1,4 +1,4 @@
-"""What an endpoint missed while it was stopped: send it now, or leave it. Called by the portal.
+"""What an endpoint missed while it was stopped: send it now, or leave it. Called by the portal and the admin.
 
 `Endpoint.missed_since` remembers from when on. It is kept by the endpoint services, and wiped by a job that sends it.
 """

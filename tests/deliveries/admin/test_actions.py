@@ -1,5 +1,6 @@
 """What operators do: asked first, done through the services, in the audit log, with what could not be done."""
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -135,6 +136,93 @@ def test_disable_enable_and_recover() -> None:
     act(client, "cancel-job", ids=str(job.pk))
     job.refresh_from_db()
     assert job.status == "cancelled"
+
+
+def test_what_an_endpoint_missed_while_it_was_disabled_is_sent_after_enabling() -> None:
+    tenant, endpoint = world()
+    waiting = delivery_of(publish(tenant))
+    client = operator()
+    page_of_endpoint = reverse("admin:deliveries_endpoint_change", args=[endpoint.pk])
+
+    nothing = act(client, "send-missed", ids=str(endpoint.pk))
+    assert "It could not be done: It missed nothing, or somebody took care of it." in text_of(nothing)
+    disabled = act(client, "disable", ids=str(endpoint.pk))
+    assert "Enable it, then send what it missed." in text_of(disabled)
+    publish(tenant)
+    end(waiting, "cancelled", cancel_reason="endpoint_disabled")
+    too_early = act(client, "send-missed", ids=str(endpoint.pk))
+    assert "It could not be done: The endpoint is disabled." in text_of(too_early)
+    enabled = act(client, "enable", ids=str(endpoint.pk))
+    assert "It missed events while it was disabled. They are ready to be sent." in text_of(enabled)
+    assert f"/admin/act/send-missed/?ids={endpoint.pk}" in enabled.content.decode()
+    endpoint.refresh_from_db()
+    missed_since = endpoint.missed_since
+    assert missed_since is not None
+    assert f"Missed since {missed_since:%Y-%m-%d %H:%M:%S}" in text_of(enabled)
+    # What failed is not what was missed, so that recovering leaves it to be sent.
+    act(client, "recover", ids=str(endpoint.pk), since="2020-01-01T00:00")
+    Job.objects.for_tenant(tenant).update(status="done")
+    act(client, "send-missed", ids=str(endpoint.pk))
+
+    job = Job.objects.for_tenant(tenant).latest("id")
+    assert (job.kind, job.only, job.total) == ("replay", "missed", 2)
+    assert job.since == waiting.created_at
+    entry = AuditEntry.objects.filter(tenant=tenant, action="endpoint.replayed").latest("id")
+    assert (entry.actor_kind, entry.target) == ("operator", ids.to_text("ep", endpoint.pk))
+    endpoint.refresh_from_db()
+    assert endpoint.missed_since is None
+    assert "Missed since -" in text_of(client.get(page_of_endpoint))
+
+
+def test_what_all_endpoints_of_a_host_missed_is_sent() -> None:
+    host = f"{make_tenant().slug}.missed.example.com"
+    pairs = []
+    for _ in range(3):
+        tenant = make_tenant()
+        make_type(tenant)
+        pairs.append((tenant, make_endpoint(tenant, f"https://{host}/hooks")))
+    for tenant, endpoint in pairs[:2]:
+        disable_endpoint(actor=COMMAND, endpoint=endpoint)
+        publish(tenant)
+    client = operator()
+    page = client.get(reverse("admin:host"), {"host": host})
+    assert f"/admin/act/send-missed/?host={host}" in page.content.decode()
+
+    act(client, "enable", host=host)
+    act(client, "send-missed", host=host)
+
+    row = BulkAction.objects.latest("id")
+    assert (row.action, row.status, row.total, row.done, row.refused) == ("send-missed", "done", 3, 2, 1)
+    assert row.reasons == {"It missed nothing, or somebody took care of it.": 1}
+    for tenant, _endpoint in pairs[:2]:
+        assert [job.total for job in Job.objects.for_tenant(tenant)] == [1]
+    assert not Job.objects.for_tenant(pairs[2][0]).exists()
+
+
+def test_recovering_proposes_a_time_before_the_trouble_began() -> None:
+    host = f"{make_tenant().slug}.trouble.example.com"
+    (_, well), (_, failing), (_, missing) = (
+        (tenant := make_tenant(), make_endpoint(tenant, f"https://{host}/x")) for _ in range(3)
+    )
+    now = timezone.now()
+    Lane.unscoped.filter(endpoint=failing).update(failing_since=now - timedelta(days=4))
+    Endpoint.unscoped.filter(id=missing.id).update(missed_since=now - timedelta(days=6))
+    client = operator()
+
+    def proposed(**selection: str) -> str:
+        page = client.get(reverse("admin:act", args=["recover"]), selection).content.decode()
+        (value,) = re.findall(r'name="since" value="([^"]*)"', page)
+        return str(value)
+
+    assert proposed(ids=str(failing.pk)) == f"{now - timedelta(days=4):%Y-%m-%dT%H:%M}"
+    assert proposed(ids=str(missing.pk)) == f"{now - timedelta(days=6):%Y-%m-%dT%H:%M}"
+    assert proposed(host=host) == f"{now - timedelta(days=6):%Y-%m-%dT%H:%M}"
+    # Fails since a moment ago, or not at all.
+    Lane.unscoped.filter(endpoint=failing).update(failing_since=now)
+    for each in (well, failing):
+        a_day_ago = timezone.now() - timedelta(days=1)
+        about = {f"{a_day_ago - timedelta(minutes=ago):%Y-%m-%dT%H:%M}" for ago in (0, 1)}
+        assert proposed(ids=str(each.pk)) in about
 
 
 def test_a_drained_endpoint_has_nothing_pending_and_stays_enabled(monkeypatch: pytest.MonkeyPatch) -> None:

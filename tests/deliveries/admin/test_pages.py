@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from deliveries.models import Delivery, Endpoint, Event, Lane
+from deliveries.services.endpoint_deletion import delete_endpoint
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, Member, Tenant
 from tenants.services.audit import COMMAND
@@ -311,6 +315,71 @@ def test_filters_say_what_they_cannot_do(world: World) -> None:
     )
 
 
+def test_the_page_of_an_endpoint_tells_its_circuit_and_when_it_will_be_disabled() -> None:
+    tenant = make_tenant(limits={"disable_after_days": 5})
+    endpoint = make_endpoint(tenant)
+    page = reverse("admin:deliveries_endpoint_change", args=[endpoint.pk])
+    now = timezone.now()
+    since = now - timedelta(days=2)
+    client = operator()
+
+    def shown(**of_lane: Any) -> str:
+        Lane.objects.for_tenant(tenant).filter(endpoint=endpoint).update(**of_lane)
+        return text_of(client.get(page))
+
+    well = shown()
+    assert "Circuit closed Will be disabled, if it goes on failing - Held until -" in well
+    is_open = shown(
+        failing_since=since,
+        failed_at=now,
+        failures=30,
+        circuit_opened_at=since,
+        hold_until=now + timedelta(minutes=5),
+        hold_reason="circuit",
+    )
+    began, ends = f"{since:%Y-%m-%d %H:%M:%S}", f"{since + timedelta(days=5):%Y-%m-%d %H:%M:%S}"
+    assert f"Circuit open since {began} Will be disabled, if it goes on failing {ends} Held until" in is_open
+    assert f"Circuit half open since {began}" in shown(hold_until=now - timedelta(seconds=1))
+    Endpoint.unscoped.filter(id=endpoint.id).update(deleted_at=now)
+    assert "Will be disabled, if it goes on failing -" in shown()
+
+
+def test_what_the_platform_disabled_is_on_the_dashboard_and_in_a_list_of_its_own() -> None:
+    tenant = make_tenant()
+    by_us, by_them, by_hand, deleted = (
+        make_endpoint(tenant, f"https://{name}.{tenant.slug}.example.com")
+        for name in ("failing", "gone", "manual", "deleted")
+    )
+    for endpoint, reason in (
+        (by_us, "failing"),
+        (by_them, "gone"),
+        (by_hand, "manual"),
+        (deleted, "failing"),
+    ):
+        disable_endpoint(actor=COMMAND, endpoint=endpoint, reason=Endpoint.DisabledReason(reason))
+    delete_endpoint(actor=COMMAND, endpoint=deleted)
+    client = operator()
+
+    (table,) = re.findall(
+        r"<h2>Disabled by the platform lately</h2>.*?</section>",
+        client.get(reverse("admin:index")).content.decode(),
+        re.DOTALL,
+    )
+    listed = client.get(list_of("deliveries_endpoint") + f"?by_platform=on&tenant={tenant.slug}")
+
+    rows = [re.findall(r">([^<]+)</a>", row)[0] for row in table.split("<tr>")[2:]]
+    assert rows[:2] == [by_them.url, by_us.url]
+    assert "it failed for too long" in table
+    assert "the receiver answered 410 Gone" in table
+    assert "/admin/deliveries/endpoint/?by_platform=on" in table
+    assert by_hand.url not in table
+    assert deleted.url not in table
+    assert re.findall(rf">(https://\w+\.{tenant.slug}[^<]*)</a>", listed.content.decode()) == [
+        by_them.url,
+        by_us.url,
+    ]
+
+
 # --- at what cost -----------------------------------------------------------------------------------------------------
 
 
@@ -347,15 +416,20 @@ def test_the_dashboard_costs_the_same_whatever_fails() -> None:
             assert client.get("/admin/").status_code == 200
         return len(captured)
 
-    queries()
-    before = queries()
     tenant = make_tenant()
     make_type(tenant)
-    for number in range(5):
+
+    def fail(number: int) -> None:
         endpoint = make_endpoint(tenant, f"https://{number}.down.example.com")
         Lane.objects.for_tenant(tenant).filter(endpoint=endpoint).update(
             failing_since="2020-01-01T00:00:00Z", failures=7
         )
 
+    fail(1)
+    queries()
+    before = queries()
+    for number in range(2, 7):
+        fail(number)
+
     assert queries() == before
-    assert before <= 16
+    assert before <= 19

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane
 from deliveries.pipeline import ingest
-from deliveries.services import endpoint_changes, failing, health, job_work, jobs, stopping
+from deliveries.services import endpoint_changes, failing, health, job_work, jobs, missed, stopping
 from deliveries.services.failing import Judged, judge_failing
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
@@ -174,13 +174,17 @@ def test_disabling_ends_what_waited_and_enabling_has_what_was_missed_ready(now: 
             since=enabled.missed_since,
             until=datetime.now(UTC),
         )
-        job = jobs.create_job(actor=PLATFORM, endpoint=enabled, plan=plan)
-        job_work.work(job_id=job.id)
+        recovery = jobs.create_job(actor=PLATFORM, endpoint=enabled, plan=plan)
+        job_work.work(job_id=recovery.id)
+        # What was published meanwhile made no delivery that could have failed: it is still to be sent.
+        between = now_of(endpoint)
+        rest = missed.send_missed(actor=PLATFORM, endpoint=between, now=datetime.now(UTC))
+        job_work.work(job_id=rest.id)
         run_until_dry()
 
     assert cancelled == [("cancelled", "endpoint_disabled")] * 5
-    assert len(webhooks.requests) == 5
-    assert job.total == 5
+    assert len(webhooks.requests) == 6
+    assert (recovery.total, between.missed_since, rest.total) == (5, enabled.missed_since, 1)
     assert now_of(endpoint).missed_since is None
     found = health.of(now_of(endpoint), now=timezone.now())
     assert (found.circuit, found.failures, found.failing_since, found.disables_at) == (
