@@ -32,6 +32,9 @@ from tenants.validation import InvalidContent
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Of the body of a publish, single or batched: it is held in memory as a whole."""
 
+TENANT_REFUSALS = (Refusal.TENANT_NOT_FOUND, Refusal.TENANT_SUSPENDED)
+"""These say nothing of an event: what refuses one refuses the whole request."""
+
 KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
 
 View = Callable[..., HttpResponseBase]
@@ -86,9 +89,13 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
             events.append(_event(item, entry, idempotency))
         else:
             counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
-    results = iter(_run(request, events))
+    results = _run(request, events)
+    # Events of one request share the look at their tenant, so the first speaks for all.
+    if results and isinstance(results[0], Refused) and results[0].reason in TENANT_REFUSALS:
+        raise problem_of(results[0])
+    remaining = iter(results)
     outcomes: list[Accepted | Refused | MalformedJson | InvalidContent] = [
-        next(results) if isinstance(item, Publish) else item for item in items
+        next(remaining) if isinstance(item, Publish) else item for item in items
     ]
     if header_key is not None:
         _refuse_reused_batch(items, outcomes)

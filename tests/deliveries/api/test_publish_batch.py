@@ -1,14 +1,16 @@
-"""A batch under one Idempotency-Key: all of it once, or none of it."""
+"""Batches: one answer for all of their events, and under one Idempotency-Key all of it once, or none of it."""
 
 import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from deliveries.models import Event
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tenants.services.event_types import create_event_type
+from tenants.services.tenants import update_tenant
 from tests.support.api import make_tenant, tenant_api
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -27,6 +29,34 @@ def tenant() -> Tenant:
     made = make_tenant()
     create_event_type(actor=COMMAND, tenant=made, name="order.created")
     return made
+
+
+def test_a_suspended_tenants_batch_is_refused_as_a_whole(tenant: Tenant) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+    update_tenant(actor=COMMAND, tenant=tenant, status="suspended")
+
+    refused = api.post(path, batch(1, 2), idempotency_key="k")
+    update_tenant(actor=COMMAND, tenant=tenant, status="active")
+    taken = api.post(path, batch(1, 2), idempotency_key="k")
+
+    assert (refused.status_code, refused["Content-Type"]) == (403, "application/problem+json")
+    assert json.loads(refused.content)["code"] == "tenant_suspended"
+    assert json.loads(taken.content)["accepted"] == 2
+    assert events_of(tenant) == 2
+
+
+def test_the_batch_of_a_tenant_that_was_deleted_a_moment_ago_finds_nothing(tenant: Tenant) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+    api.post(path, batch(1))
+    # By another process: this one believes for three seconds that it is still there.
+    Tenant.objects.filter(id=tenant.id).update(deleted_at=timezone.now())
+
+    refused = api.post(path, batch(2, 3))
+
+    assert (refused.status_code, json.loads(refused.content)["code"]) == (404, "not_found")
+    assert events_of(tenant) == 1
 
 
 def test_a_repeated_batch_gets_the_first_answer_and_makes_nothing(tenant: Tenant) -> None:
