@@ -17,7 +17,7 @@ from tenants import access, counting
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
 from tenants.api.rendering import MAX_BODY_BYTES
-from tenants.api.views import rate_headers
+from tenants.api.views import rate_headers, with_rate
 from tenants.validation import InvalidContent
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def respond(request: HttpRequest, error: Exception) -> HttpResponse:
         logger.error("request failed", exc_info=error, extra={"path": request.path})
         problem = problems.internal_error()
     counters.add(f"api_problems:{problem.code}")
-    return problem_response(request, problem)
+    return with_rate(request, problem_response(request, problem))
 
 
 def problem_of(error: Exception) -> Problem | None:

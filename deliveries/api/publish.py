@@ -23,7 +23,7 @@ from tenants.addresses import remote_ip_of
 from tenants.api import problems
 from tenants.api.idempotency import check_key
 from tenants.api.problems import Problem
-from tenants.api.views import rate_headers
+from tenants.api.views import with_rate
 from tenants.idempotency import fingerprint
 from tenants.json_strict import MalformedJson
 from tenants.said import plain
@@ -63,7 +63,7 @@ def publish(request: HttpRequest, tenant: str) -> HttpResponse:
     response = HttpResponse(result.reply, status=202, content_type="application/json")
     if result.is_replayed:
         response["Idempotent-Replayed"] = "true"
-    return entry.finish(response)
+    return with_rate(request, response)
 
 
 @csrf_exempt
@@ -71,7 +71,7 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
     """`POST /tenants/{tenant}/events/batch`"""
     if request.method != "POST":
         # Who may not publish hears that first.
-        access.authenticate(request.META.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
+        _authenticated(request)
         raise problems.method_not_allowed(["POST"])
     entry = _enter(request, tenant)
     items = _decoded(entry.body, decode_batch)
@@ -99,7 +99,7 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
     ]
     if header_key is not None:
         _refuse_reused_batch(items, outcomes)
-    return entry.finish(_batch_response(request, outcomes))
+    return with_rate(request, _batch_response(request, outcomes))
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
@@ -108,26 +108,18 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
 class _Entry:
     """Who publishes for whom, and the raw body."""
 
-    __slots__ = ("body", "hops", "rate", "tenant_id")
+    __slots__ = ("body", "hops", "tenant_id")
 
-    def __init__(self, *, tenant_id: bytes, body: bytes, hops: int, rate: access.Rate | None) -> None:
+    def __init__(self, *, tenant_id: bytes, body: bytes, hops: int) -> None:
         self.tenant_id = tenant_id
         self.body = body
         self.hops = hops
-        self.rate = rate
-
-    def finish(self, response: HttpResponse) -> HttpResponse:
-        if self.rate is not None:
-            for name, value in rate_headers(self.rate).items():
-                response[name] = value
-        return response
 
 
 def _enter(request: HttpRequest, reference: str) -> _Entry:
     """In this order: 401, 429, 403, 404, 422 of the query, 415, 413, 508."""
     meta = request.META
-    caller = access.authenticate(meta.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
-    rate = access.check_rate(caller)
+    caller = _authenticated(request)
     access.require(caller, "events:write")
     facts = access.resolve_tenant(caller, reference)
     log_context.key_id.set(caller.key_id)
@@ -141,7 +133,16 @@ def _enter(request: HttpRequest, reference: str) -> _Entry:
     if int(meta.get("CONTENT_LENGTH") or 0) > MAX_BATCH_BYTES:
         raise problems.too_large(MAX_BATCH_BYTES)
     hops = _hops(meta.get("HTTP_WEBHOOK_HOPS", ""))
-    return _Entry(tenant_id=facts.id.bytes, body=request.body, hops=hops, rate=rate)
+    return _Entry(tenant_id=facts.id.bytes, body=request.body, hops=hops)
+
+
+def _authenticated(request: HttpRequest) -> access.Caller:
+    """Whose key it is. The request counts against it from here on, whatever becomes of it, and its answer says so."""
+    caller = access.authenticate(request.META.get("HTTP_AUTHORIZATION"), remote_ip=remote_ip_of(request))
+    rate = access.check_rate(caller)
+    if rate is not None:
+        request.rate = rate  # type: ignore[attr-defined] # added by us
+    return caller
 
 
 def _decoded(body: bytes, decode: Callable[[bytes], Decoded]) -> Decoded:

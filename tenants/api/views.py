@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from rest_framework import views
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -117,6 +117,15 @@ def rate_headers(rate: Rate) -> dict[str, str]:
         "RateLimit-Remaining": str(rate.remaining),
         "RateLimit-Reset": str(rate.reset_seconds),
     }
+
+
+def with_rate(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Of a plain view, which leaves on the request where its key stands."""
+    rate = getattr(request, "rate", None)
+    if rate is not None:
+        for name, value in rate_headers(rate).items():
+            response[name] = value
+    return response
 
 
 def created(data: Any, location: str) -> Response:

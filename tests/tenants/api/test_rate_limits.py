@@ -12,6 +12,8 @@ from django.db.models import F
 
 from tenants import access, counting
 from tenants.models import ApiKey, RateCounter, Tenant
+from tenants.services.audit import COMMAND
+from tenants.services.event_types import create_event_type
 from tests.support.api import Api, make_key, make_tenant
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -66,6 +68,39 @@ def test_refusals_of_other_kinds_count_too() -> None:
     ]
 
     assert answers == [403, 422, 429]
+
+
+def test_every_answer_to_a_publisher_says_where_its_key_stands() -> None:
+    tenant, other = make_tenant(), make_tenant()
+    create_event_type(actor=COMMAND, tenant=tenant, name="order.created")
+    api = limited(tenant, 8)
+    event, unknown = ({"type": f"order.{name}", "data": {}} for name in ("created", "unknown"))
+    path = f"/tenants/{tenant.slug}/events"
+
+    answers = [
+        api.post(path, event),
+        api.post(path, b"{"),
+        api.post(path, unknown),
+        api.post(f"/tenants/{other.slug}/events", event),
+        api.send("POST", path, b"{}", content_type="text/plain"),
+        api.post(f"{path}/batch", {"events": [unknown]}),
+        api.post(f"{path}/batch", {"events": []}),
+        api.get(f"{path}/batch"),
+        api.post(path, event),
+    ]
+
+    assert [(answer.status_code, *rate_headers(answer)) for answer in answers] == [
+        (202, "8", "7"),
+        (400, "8", "6"),
+        (422, "8", "5"),
+        (404, "8", "4"),
+        (415, "8", "3"),
+        (202, "8", "2"),
+        (422, "8", "1"),
+        (405, "8", "0"),
+        (429, "8", "0"),
+    ]
+    assert all(1 <= int(answer["RateLimit-Reset"]) <= 60 for answer in answers)
 
 
 def test_the_platforms_limit_holds_for_keys_without_their_own(settings: Any) -> None:
