@@ -278,12 +278,20 @@ class IdempotencyRecord(models.Model):
     location = models.CharField(max_length=255, blank=True, default="")
     event_id = models.UUIDField(null=True)
     """Whose payload the reply echoes, so that erasing finds it."""
+    event_ids = ArrayField(models.UUIDField(), null=True)
+    """The same of a whole batch's reply."""
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         indexes = [
             # The hourly task that drops what is older than 24 h.
             models.Index(fields=["created_at"], name="idempotency_by_age"),
+            # Erasing looks for the replies that tell of an event. Only batches under a key of their own are in it.
+            GinIndex(
+                fields=["event_ids"],
+                condition=models.Q(event_ids__isnull=False),
+                name="idempotency_by_events",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -3,25 +3,35 @@
 Who may publish is decided by `tenants.access`, the shape of the body by `json_bytes`, everything else by `ingest`.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, assert_never
+from typing import TypeVar, assert_never
+from uuid import UUID
 
 import msgspec
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from deliveries.pipeline import counters
-from deliveries.pipeline.ingest import Accepted, DatabaseUnavailable, Idempotency, NewEvent, Refusal, Refused
+from deliveries.pipeline.ingest import (
+    TENANT_REFUSALS,
+    Accepted,
+    Batch,
+    DatabaseUnavailable,
+    Idempotency,
+    NewEvent,
+    Refusal,
+    Refused,
+)
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
 from deliveries.pipeline.publication import MAX_HOPS, hops_of
 from deliveries.services import traces
 from tenants import access, log_context
 from tenants.addresses import remote_ip_of
 from tenants.api import problems
-from tenants.api.idempotency import check_key
+from tenants.api.idempotency import again, check_key, keep, look
 from tenants.api.problems import Problem
 from tenants.api.views import with_rate
 from tenants.idempotency import fingerprint
@@ -32,13 +42,11 @@ from tenants.validation import InvalidContent
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Of the body of a publish, single or batched: it is held in memory as a whole."""
 
-TENANT_REFUSALS = (Refusal.TENANT_NOT_FOUND, Refusal.TENANT_SUSPENDED)
-"""These say nothing of an event: what refuses one refuses the whole request."""
-
-KEY_REFUSALS = (Refusal.IDEMPOTENCY_KEY_REUSED, Refusal.IDEMPOTENCY_IN_PROGRESS)
-
 View = Callable[..., HttpResponseBase]
 Decoded = TypeVar("Decoded")
+
+Item = Publish | MalformedJson | InvalidContent
+Outcome = Accepted | Refused | MalformedJson | InvalidContent
 
 
 def publish_or(list_view: View) -> View:
@@ -75,31 +83,29 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
         raise problems.method_not_allowed(["POST"])
     entry = _enter(request, tenant)
     items = _decoded(entry.body, decode_batch)
-    header_key = _idempotency_key(request)
-    digest = b"" if header_key is None else fingerprint("POST", request.path, entry.body)
+    batch = _batch(request, entry, items)
 
     events: list[NewEvent] = []
-    for position, item in enumerate(items):
+    for item in items:
         if isinstance(item, Publish):
             idempotency = None
             if item.idempotency_key is not None:
                 idempotency = Idempotency(item.idempotency_key, _item_fingerprint(request, item))
-            elif header_key is not None:
-                idempotency = Idempotency(_key_in_batch(header_key, position), digest, batch_key=header_key)
-            events.append(_event(item, entry, idempotency))
+            events.append(_event(item, entry, idempotency, batch))
         else:
             counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
+    if batch is not None and not events:
+        return with_rate(request, _answered_once(batch))
     results = _run(request, events)
     # Events of one request share the look at their tenant, so the first speaks for all.
     if results and isinstance(results[0], Refused) and results[0].reason in TENANT_REFUSALS:
         raise problem_of(results[0])
-    remaining = iter(results)
-    outcomes: list[Accepted | Refused | MalformedJson | InvalidContent] = [
-        next(remaining) if isinstance(item, Publish) else item for item in items
-    ]
-    if header_key is not None:
-        _refuse_reused_batch(items, outcomes)
-    return with_rate(request, _batch_response(request, outcomes))
+    if batch is None:
+        body = _batch_body(request, _outcomes(items, results))
+        return with_rate(request, _batch_response(body, is_replayed=_is_replayed(results)))
+    if batch.refused is not None:
+        raise problem_of(batch.refused)
+    return with_rate(request, _batch_response(batch.reply, is_replayed=batch.is_replayed))
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
@@ -182,9 +188,17 @@ def _idempotency_key(request: HttpRequest) -> str | None:
     return key
 
 
-def _key_in_batch(batch_key: str, position: int) -> str:
-    """The batch's key, once per item. No client can send a control character, so it is nobody else's."""
-    return "\x01" + hashlib.sha256(f"{batch_key}\x01{position}".encode()).hexdigest()
+def _batch(request: HttpRequest, entry: _Entry, items: Sequence[Item]) -> Batch | None:
+    """For a batch with an Idempotency-Key: what has to be known to answer it once."""
+    key = _idempotency_key(request)
+    if key is None:
+        return None
+    return Batch(
+        entry.tenant_id,
+        key,
+        fingerprint("POST", request.path, entry.body),
+        answer=lambda results: _batch_body(request, _outcomes(items, results)),
+    )
 
 
 def _item_fingerprint(request: HttpRequest, item: Publish) -> bytes:
@@ -200,7 +214,9 @@ def _item_fingerprint(request: HttpRequest, item: Publish) -> bytes:
     return fingerprint("POST", request.path, msgspec.json.encode(content))
 
 
-def _event(item: Publish, entry: _Entry, idempotency: Idempotency | None) -> NewEvent:
+def _event(
+    item: Publish, entry: _Entry, idempotency: Idempotency | None, batch: Batch | None = None
+) -> NewEvent:
     return NewEvent(
         tenant_id=entry.tenant_id,
         type=item.type,
@@ -210,6 +226,7 @@ def _event(item: Publish, entry: _Entry, idempotency: Idempotency | None) -> New
         ordering_key=item.ordering_key,
         deliver_at=item.deliver_at,
         idempotency=idempotency,
+        batch=batch,
         hops=entry.hops,
     )
 
@@ -223,35 +240,56 @@ def _run(request: HttpRequest, events: Sequence[NewEvent]) -> list[Accepted | Re
         raise problems.unavailable() from None
 
 
-def _refuse_reused_batch(items: Sequence[Any], outcomes: Sequence[Any]) -> None:
-    """The batch's own key: reused or in progress for one item means for the whole."""
-    for item, outcome in zip(items, outcomes, strict=True):
-        is_under_header_key = isinstance(item, Publish) and item.idempotency_key is None
-        if is_under_header_key and isinstance(outcome, Refused) and outcome.reason in KEY_REFUSALS:
-            raise problem_of(outcome)
+def _answered_once(batch: Batch) -> HttpResponse:
+    """A batch without a single event that `ingest` could take: its reply is kept like any other."""
+    space = UUID(bytes=batch.tenant_id)
+    with transaction.atomic():
+        kept = look(space, batch.key, batch.fingerprint)
+        if kept is not None:
+            return again(kept)
+        reply = batch.answer([])
+        keep(space, batch.key, batch.fingerprint, reply, status_code=202)
+    return _batch_response(reply, is_replayed=False)
 
 
-def _batch_response(
-    request: HttpRequest, outcomes: Sequence[Accepted | Refused | MalformedJson | InvalidContent]
-) -> HttpResponse:
+def _outcomes(items: Sequence[Item], results: Sequence[Accepted | Refused]) -> list[Outcome]:
+    """Of every item: what became of its event, or why it is none."""
+    remaining = iter(results)
+    return [next(remaining) if isinstance(item, Publish) else item for item in items]
+
+
+def _is_replayed(results: Sequence[Accepted | Refused]) -> bool:
+    """Whether all that was accepted was so before, each by a key of its own."""
+    is_any = False
+    for result in results:
+        if isinstance(result, Accepted):
+            if not result.is_replayed:
+                return False
+            is_any = True
+    return is_any
+
+
+def _batch_body(request: HttpRequest, outcomes: Sequence[Outcome]) -> bytes:
     request_id = getattr(request, "request_id", "")
     parts: list[bytes] = []
-    accepted = replayed = 0
+    accepted = 0
     for outcome in outcomes:
         if isinstance(outcome, Accepted):
             accepted += 1
-            replayed += outcome.is_replayed
             parts.append(outcome.reply)
         else:
             document = _item_problem(outcome).document(request_id)
             parts.append(b'{"error":' + msgspec.json.encode(document, enc_hook=plain) + b"}")
-    body = b'{"data":[%b],"accepted":%d,"rejected":%d}' % (
+    return b'{"data":[%b],"accepted":%d,"rejected":%d}' % (
         b",".join(parts),
         accepted,
         len(outcomes) - accepted,
     )
+
+
+def _batch_response(body: bytes, *, is_replayed: bool) -> HttpResponse:
     response = HttpResponse(body, status=202, content_type="application/json")
-    if accepted and replayed == accepted:
+    if is_replayed:
         response["Idempotent-Replayed"] = "true"
     return response
 

@@ -1,15 +1,25 @@
 """Idempotency of publishes: who comes second gets the first one's answer, in the events' own transaction.
 
-Called by `ingest`. The API's other POSTs share the table and the space of keys (`tenants/api/idempotency.py`).
+Single events, and items of batches, by the key of each; a batch under a key of its own as a whole. Called by `ingest`.
+The API's other POSTs share the table and the space of keys (`tenants/api/idempotency.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from uuid import UUID
 
 import psycopg
 
 from deliveries.pipeline import arrays
 from deliveries.pipeline.database import Row
-from deliveries.pipeline.publication import Accepted, Idempotency, Prepared, Refusal, Refused, Result
+from deliveries.pipeline.publication import (
+    Accepted,
+    Batch,
+    NewEvent,
+    Prepared,
+    Refusal,
+    Refused,
+    Result,
+)
 from tenants.idempotency import lock_key
 
 LOOK = """
@@ -24,53 +34,133 @@ INSERT INTO tenants_idempotencyrecord (space, key, fingerprint, status_code, bod
 SELECT space, key, fingerprint, 202, body, false, '', event_id, now()
 FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::bytea[], %s::uuid[]) AS u(space, key, fingerprint, body, event_id)
 ON CONFLICT (space, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, status_code = EXCLUDED.status_code,
-    body = EXCLUDED.body, is_encrypted = false, location = '', event_id = EXCLUDED.event_id, created_at = EXCLUDED.created_at
+    body = EXCLUDED.body, is_encrypted = false, location = '', event_id = EXCLUDED.event_id, event_ids = NULL, created_at = EXCLUDED.created_at
 """
 
+KEEP_BATCH = """
+INSERT INTO tenants_idempotencyrecord (space, key, fingerprint, status_code, body, is_encrypted, location, event_ids, created_at)
+VALUES (%s, %s, %s, 202, %s, false, '', %s, now())
+ON CONFLICT (space, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, status_code = EXCLUDED.status_code,
+    body = EXCLUDED.body, is_encrypted = false, location = '', event_id = NULL, event_ids = EXCLUDED.event_ids, created_at = EXCLUDED.created_at
+"""
 
 DAY_SECONDS = 86_400
+
+TENANT_REFUSALS = (Refusal.TENANT_NOT_FOUND, Refusal.TENANT_SUSPENDED)
+"""These say nothing of an event: what refuses one refuses the whole request."""
 
 Place = tuple[bytes, str]
 """Tenant and key."""
 
 Kept = tuple[bytes, bytes, bytes | None]
-"""Fingerprint, reply and event of an earlier request. A batch's own key has no event."""
+"""Fingerprint, reply and event of an earlier request. A batch's own key has no single event."""
+
+# --- batches under a key of their own ---------------------------------------------------------------------------------
+
+
+def batches_of(events: Sequence[NewEvent], results: Sequence[Result | None]) -> dict[Batch, list[int]]:
+    """Each with the positions of its events. One that its tenant may not publish is refused, and not kept."""
+    batches: dict[Batch, list[int]] = {}
+    for position, event in enumerate(events):
+        if event.batch is not None:
+            result = results[position]
+            if not isinstance(result, Refused) or result.reason not in TENANT_REFUSALS:
+                batches.setdefault(event.batch, []).append(position)
+    return batches
+
+
+def claim_batches(
+    connection: psycopg.Connection[Row], batches: dict[Batch, list[int]], results: list[Result | None]
+) -> list[Batch]:
+    """Lock, then look, as for keys of single events. Returns those whose events are to be written."""
+    first: dict[Place, Batch] = {}
+    for batch in batches:
+        first.setdefault((batch.tenant_id, batch.key), batch)
+    places = sorted(first)
+    is_locked = _lock(connection, places)
+    kept = _look(connection, places, [DAY_SECONDS] * len(places))
+    fresh = []
+    for batch, positions in batches.items():
+        place = (batch.tenant_id, batch.key)
+        known = kept[place][0] if place in kept else first[place].fingerprint
+        result: Result
+        if known != batch.fingerprint:
+            result = batch.refused = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+        elif place in kept:
+            batch.reply, batch.is_replayed = kept[place][1], True
+            result = Accepted(b"", batch.reply, is_replayed=True)
+        elif first[place] is not batch or not is_locked[lock_key(*place)]:
+            result = batch.refused = Refused(Refusal.IDEMPOTENCY_IN_PROGRESS)
+        else:
+            fresh.append(batch)
+            continue
+        for position in positions:
+            results[position] = result
+    return fresh
+
+
+def keep_batches(
+    connection: psycopg.Connection[Row],
+    fresh: Sequence[Batch],
+    batches: dict[Batch, list[int]],
+    results: Sequence[Result],
+) -> None:
+    """The whole reply, what was refused in it too: who asks again gets the same, whatever has changed meanwhile."""
+    for batch in sorted(fresh, key=lambda batch: (batch.tenant_id, batch.key)):
+        own = [results[position] for position in batches[batch]]
+        batch.reply = batch.answer(own)
+        event_ids = [result.event_id for result in own if isinstance(result, Accepted)]
+        connection.execute(
+            KEEP_BATCH,
+            [
+                UUID(bytes=batch.tenant_id),
+                batch.key,
+                batch.fingerprint,
+                batch.reply,
+                arrays.uuids(sorted(set(event_ids))),
+            ],
+            binary=True,
+        )
+
+
+# --- keys of single events --------------------------------------------------------------------------------------------
 
 
 def claim_keys(
-    connection: psycopg.Connection[Row], prepared: list[Prepared], results: list[Result | None]
+    connection: psycopg.Connection[Row],
+    prepared: list[Prepared],
+    results: list[Result | None],
+    taken: Collection[Place] = (),
 ) -> list[Prepared]:
     """Lock, then look: the look's snapshot is then newer than whatever the previous holder of the lock wrote.
 
     Returns what is still to be written. A key that stands twice among them is left to its first event; `copied` gives
-    the others its answer.
+    the others its answer. Keys that are `taken` are those of batches in the same transaction.
     """
     first: dict[Place, Prepared] = {}
-    batches: dict[Place, bytes] = {}
     fresh = []
     for one in prepared:
         idempotency = one.event.idempotency
         if idempotency is None:
             fresh.append(one)
             continue
-        if idempotency.batch_key is not None:
-            batches.setdefault((one.event.tenant_id, idempotency.batch_key), idempotency.fingerprint)
         place = (one.event.tenant_id, idempotency.key)
-        if place in first:
+        if place in taken:
+            results[one.position] = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+        elif place in first:
             results[one.position] = _same(first[place], one)
         else:
             first[place] = one
-    places = sorted({*first, *batches})
+    if not first:
+        return fresh
+    places = sorted(first)
     is_locked = _lock(connection, places)
-    kept = _look(connection, places, [_seconds(first.get(place)) for place in places])
+    kept = _look(connection, places, [_seconds(first[place]) for place in places])
     for place, one in sorted(first.items()):
         idempotency = one.event.idempotency
         assert idempotency is not None
         verdict: Result | None = None
-        if idempotency.batch_key is not None:
-            whole = (one.event.tenant_id, idempotency.batch_key)
-            verdict = _batch_refusal(whole, idempotency, batches, kept, is_locked)
-        if verdict is None and place in kept:
+        if place in kept:
             fingerprint, body, event_id = kept[place]
             is_same = fingerprint == idempotency.fingerprint
             verdict = (
@@ -97,8 +187,9 @@ def _lock(connection: psycopg.Connection[Row], places: list[Place]) -> dict[int,
     )
 
 
-def _seconds(one: Prepared | None) -> int:
-    return DAY_SECONDS if one is None or one.event.idempotency is None else one.event.idempotency.seconds
+def _seconds(one: Prepared) -> int:
+    assert one.event.idempotency is not None
+    return one.event.idempotency.seconds
 
 
 def _look(connection: psycopg.Connection[Row], places: list[Place], seconds: list[int]) -> dict[Place, Kept]:
@@ -109,20 +200,6 @@ def _look(connection: psycopg.Connection[Row], places: list[Place], seconds: lis
     ]
     rows = connection.execute(LOOK, parameters, binary=True).fetchall()
     return {(row[0], row[1]): (bytes(row[2]), bytes(row[3]), row[4]) for row in rows}
-
-
-def _batch_refusal(
-    whole: Place,
-    idempotency: Idempotency,
-    batches: dict[Place, bytes],
-    kept: dict[Place, Kept],
-    is_locked: dict[int, bool],
-) -> Refused | None:
-    """Why no item of a batch may be written: its key belongs to another request, or to one that is under way."""
-    is_other = batches[whole] != idempotency.fingerprint
-    if is_other or (whole in kept and kept[whole][0] != idempotency.fingerprint):
-        return Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
-    return None if is_locked[lock_key(*whole)] else Refused(Refusal.IDEMPOTENCY_IN_PROGRESS)
 
 
 class _Copy(Refused):
@@ -157,15 +234,13 @@ def copied(results: Sequence[Result | None]) -> list[Result]:
 
 
 def keep_replies(connection: psycopg.Connection[Row], fresh: list[Prepared]) -> None:
-    """In the events' own transaction: the keys of those that are written, and of the batches they came in."""
-    kept: dict[Place, tuple[bytes, bytes, bytes | None]] = {}
+    """In the events' own transaction: the keys of those that are written."""
+    kept: dict[Place, tuple[bytes, bytes, bytes]] = {}
     for one in fresh:
         idempotency = one.event.idempotency
         if idempotency is None:
             continue
         kept[one.event.tenant_id, idempotency.key] = (idempotency.fingerprint, one.reply, one.event_id)
-        if idempotency.batch_key is not None:
-            kept[one.event.tenant_id, idempotency.batch_key] = (idempotency.fingerprint, b"", None)
     if not kept:
         return
     places = sorted(kept)
@@ -176,7 +251,7 @@ def keep_replies(connection: psycopg.Connection[Row], fresh: list[Prepared]) -> 
             arrays.texts([key for _, key in places]),
             arrays.byteas([kept[place][0] for place in places]),
             arrays.byteas([kept[place][1] for place in places]),
-            arrays.nullable_uuids([kept[place][2] for place in places]),
+            arrays.uuids([kept[place][2] for place in places]),
         ],
         binary=True,
     )

@@ -24,7 +24,16 @@ import msgspec
 import psycopg
 
 from deliveries.pipeline import arrays, counters, fifo
-from deliveries.pipeline.claims import claim_keys, copied, keep_replies
+from deliveries.pipeline.claims import (
+    TENANT_REFUSALS,
+    Place,
+    batches_of,
+    claim_batches,
+    claim_keys,
+    copied,
+    keep_batches,
+    keep_replies,
+)
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES, SettingsCache, Target, TenantSettings, fan_out
 from deliveries.pipeline.group_commit import GroupCommit
@@ -32,6 +41,7 @@ from deliveries.pipeline.json_bytes import format_time
 from deliveries.pipeline.origins import keep_origins
 from deliveries.pipeline.publication import (
     Accepted,
+    Batch,
     Idempotency,
     NewEvent,
     Origin,
@@ -44,7 +54,9 @@ from deliveries.pipeline.wake import Wanted, wake_lanes
 from tenants import ids
 
 __all__ = [
+    "TENANT_REFUSALS",
     "Accepted",
+    "Batch",
     "DatabaseUnavailable",
     "Idempotency",
     "NewEvent",
@@ -155,10 +167,11 @@ _group_commit = GroupCommit(_run)
 def _publish(connection: psycopg.Connection[Row], events: Sequence[NewEvent], read: "_Read") -> list[Result]:
     results: list[Result | None] = [None] * len(events)
     prepared = _prepare(connection, events, read, results)
-    _write(connection, prepared, read.now, results)
-    written = [one for one in prepared if results[one.position] is None]
-    for one in written:
-        results[one.position] = Accepted(one.event_id, one.reply, delivery_ids=one.delivery_ids)
+    batches = batches_of(events, results)
+    if batches:
+        written = _write_batches(connection, prepared, batches, read.now, results)
+    else:
+        written = _write(connection, prepared, read.now, results)
     _wake(connection, written)
     return copied(results)
 
@@ -340,13 +353,50 @@ JOIN e ON e.id = d.event_id
 """
 
 
+def _write_batches(
+    connection: psycopg.Connection[Row],
+    prepared: list[Prepared],
+    batches: dict[Batch, list[int]],
+    now: datetime,
+    results: list[Result | None],
+) -> list[Prepared]:
+    """As `_write`, in one transaction with the replies of whole batches, which tell of every event in them."""
+    with connection.transaction():
+        fresh = claim_batches(connection, batches, results)
+        waiting = [one for one in prepared if results[one.position] is None]
+        taken = {(batch.tenant_id, batch.key) for batch in fresh}
+        written = _write(connection, waiting, now, results, taken=taken)
+        keep_batches(connection, fresh, batches, copied(results))
+    return written
+
+
 def _write(
     connection: psycopg.Connection[Row],
     prepared: list[Prepared],
     now: datetime,
     results: list[Result | None],
+    *,
+    taken: set[Place] | None = None,
+) -> list[Prepared]:
+    """Write what is prepared; who loses to an idempotency key gets its result here. A culprit is refused alone.
+
+    `taken`: in a transaction with batches under these keys. Then a savepoint keeps it from a culprit.
+    """
+    _try_to_write(connection, prepared, now, results, taken)
+    written = [one for one in prepared if results[one.position] is None]
+    for one in written:
+        results[one.position] = Accepted(one.event_id, one.reply, delivery_ids=one.delivery_ids)
+    return written
+
+
+def _try_to_write(
+    connection: psycopg.Connection[Row],
+    prepared: list[Prepared],
+    now: datetime,
+    results: list[Result | None],
+    taken: set[Place] | None,
 ) -> None:
-    """Write what is prepared; who loses to an idempotency key gets its result here. A culprit is refused alone."""
+    """All of it, or after a fault its halves, down to the culprit."""
     if not prepared:
         return
     try:
@@ -356,10 +406,10 @@ def _write(
             for target in one.targets
             if target.is_fifo
         }
-        if lines or any(one.event.idempotency or one.event.origin for one in prepared):
+        if taken is not None or lines or any(one.event.idempotency or one.event.origin for one in prepared):
             with connection.transaction():
                 fifo.lock_lines(connection, lines)
-                fresh = claim_keys(connection, prepared, results)
+                fresh = claim_keys(connection, prepared, results, taken or ())
                 _insert(connection, fresh, now)
                 keep_origins(connection, fresh, now)
                 fifo.pass_on(connection, lines)
@@ -376,8 +426,8 @@ def _write(
         for one in prepared:
             results[one.position] = None
         middle = len(prepared) // 2
-        _write(connection, prepared[:middle], now, results)
-        _write(connection, prepared[middle:], now, results)
+        _try_to_write(connection, prepared[:middle], now, results, taken)
+        _try_to_write(connection, prepared[middle:], now, results, taken)
 
 
 def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: datetime) -> None:

@@ -1,5 +1,6 @@
 """What goes into `ingest` and what comes out: events as their publishers want them, accepted or refused."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -33,10 +34,27 @@ class Refusal(StrEnum):
 class Idempotency:
     key: str
     fingerprint: bytes
-    batch_key: str | None = None
-    """The key of the whole batch, whose fingerprint this then is: refused for one item, it is refused for all."""
     seconds: int = 86_400
     """How long an earlier one counts; at most a day."""
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """The events of one request that has an Idempotency-Key of its own: answered once, all together.
+
+    Each of them refers to it, and `ingest` says in it what became of the request.
+    """
+
+    tenant_id: bytes
+    key: str
+    fingerprint: bytes
+    answer: "Callable[[Sequence[Result]], bytes]"
+    """Makes the reply, of the results of its events in their order. It is kept in their transaction."""
+    reply: bytes = b""
+    is_replayed: bool = False
+    """The reply is that of an earlier request, and nothing was made now."""
+    refused: "Refused | None" = None
+    """Its key is another request's, or that of one that is under way. Then nothing was made, either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class NewEvent:
     ordering_key: str | None = None
     deliver_at: datetime | None = None
     idempotency: Idempotency | None = None
+    batch: Batch | None = None
     hops: int = 0
     only_endpoint: bytes | None = None
     """A test: to this endpoint alone, whatever its subscriptions and the catalogue say."""
@@ -84,6 +103,7 @@ class NewEvent:
 @dataclass(slots=True)
 class Accepted:
     event_id: bytes
+    """Empty if its whole batch is replayed."""
     reply: bytes
     """The JSON that the publisher gets, also on a replay of its idempotency key."""
     is_replayed: bool = False

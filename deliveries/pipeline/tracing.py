@@ -222,7 +222,8 @@ def _context(traceparent: str | None) -> Context:
 
 def _tell_result(span: Span, result: Result) -> None:
     if isinstance(result, Accepted):
-        span.set_attribute("webhooks.event_id", ids.to_text(ids.EVENT, UUID(bytes=result.event_id)))
+        if result.event_id:
+            span.set_attribute("webhooks.event_id", ids.to_text(ids.EVENT, UUID(bytes=result.event_id)))
         if result.is_replayed:
             span.set_attribute("webhooks.is_replayed", True)
         else:

@@ -51,14 +51,23 @@ def idempotent(*, holds_secret: bool = False, prepared: bool = False) -> Callabl
             if prepared:
                 with transaction.atomic():
                     if (kept := look(space, key, digest)) is not None:
-                        return _again(kept)
+                        return again(kept)
                 view.prepare_post(request)
             with transaction.atomic():
                 if (kept := look(space, key, digest)) is not None:
-                    return _again(kept)
+                    return again(kept)
                 response = post(view, request, *args, **kwargs)
                 if 200 <= response.status_code < 300:
-                    _keep(space, key, digest, response, holds_secret=holds_secret)
+                    assert isinstance(response, Response)
+                    keep(
+                        space,
+                        key,
+                        digest,
+                        b"" if response.data is None else encode(response.data),
+                        status_code=response.status_code,
+                        location=response.get("Location", ""),
+                        holds_secret=holds_secret,
+                    )
                 else:
                     transaction.set_rollback(True)
             return response
@@ -106,19 +115,26 @@ def look(space: UUID, key: str, digest: bytes) -> IdempotencyRecord | None:
     return None
 
 
-def _keep(space: UUID, key: str, digest: bytes, response: HttpResponseBase, *, holds_secret: bool) -> None:
-    assert isinstance(response, Response)
-    body = b"" if response.data is None else encode(response.data)
+def keep(
+    space: UUID,
+    key: str,
+    digest: bytes,
+    body: bytes,
+    *,
+    status_code: int,
+    location: str = "",
+    holds_secret: bool = False,
+) -> None:
     IdempotencyRecord.objects.bulk_create(
         [
             IdempotencyRecord(
                 space=space,
                 key=key,
                 fingerprint=digest,
-                status_code=response.status_code,
+                status_code=status_code,
                 body=encrypt(body, context=_context(space, key)) if holds_secret else body,
                 is_encrypted=holds_secret,
-                location=response.get("Location", ""),
+                location=location,
                 created_at=timezone.now(),
             )
         ],
@@ -132,12 +148,13 @@ def _keep(space: UUID, key: str, digest: bytes, response: HttpResponseBase, *, h
             "is_encrypted",
             "location",
             "event_id",
+            "event_ids",
             "created_at",
         ],
     )
 
 
-def _again(kept: IdempotencyRecord) -> HttpResponse:
+def again(kept: IdempotencyRecord) -> HttpResponse:
     body = bytes(kept.body)
     if kept.is_encrypted:
         body = decrypt(body, context=_context(kept.space, kept.key))

@@ -301,6 +301,54 @@ def test_erasing_reaches_every_copy_and_echo() -> None:
     assert json.loads(bytes(record.body)) == published | {"channels": None}
 
 
+def test_erasing_reaches_the_replies_of_whole_batches() -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    api = tenant_api(tenant)
+    batches = f"/tenants/{tenant.slug}/events/batch"
+    jo = {"type": "order.created", "data": {}, "channels": ["Jo"], "idempotency_key": "jo"}
+    al = {"type": "order.created", "data": {}, "channels": ["Al"]}
+    first = body(api.post(batches, {"events": [{}, jo, al]}, idempotency_key="k1"), 202)["data"]
+    # A later one, with the event that was accepted then.
+    body(api.post(batches, {"events": [jo]}, idempotency_key="k2"), 202)
+    event = Event.objects.for_tenant(tenant).get(id=ids.from_text("evt", first[1]["id"]))
+
+    api.delete(path(tenant, event, "/data"))
+
+    again = api.post(batches, {"events": [{}, jo, al]}, idempotency_key="k1")
+    assert again["Idempotent-Replayed"] == "true"
+    assert body(again, 202) == {
+        "data": [first[0], first[1] | {"channels": None}, first[2]],
+        "accepted": 2,
+        "rejected": 1,
+    }
+    later = api.post(batches, {"events": [jo]}, idempotency_key="k2")
+    assert body(later, 202)["data"] == [first[1] | {"channels": None}]
+    assert Event.objects.for_tenant(tenant).count() == 2
+
+
+def test_a_batch_that_was_under_way_is_reached_when_its_reply_is_kept() -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    event = publish(tenant, channels=["Jo"])
+    api = tenant_api(tenant)
+    api.delete(path(tenant, event, "/data"))
+    reply = {"data": [{"id": event_id(event), "channels": ["Jo"]}], "accepted": 1, "rejected": 0}
+    record = IdempotencyRecord.objects.create(
+        space=tenant.id,
+        key="k",
+        fingerprint=b"f" * 32,
+        status_code=202,
+        body=json.dumps(reply).encode(),
+        event_ids=[event.id],
+    )
+
+    erasing.erase_echoes()
+
+    record.refresh_from_db()
+    assert json.loads(bytes(record.body))["data"] == [{"id": event_id(event), "channels": None}]
+
+
 def test_erased_is_erased_for_good() -> None:
     tenant = make_tenant()
     make_type(tenant)

@@ -131,6 +131,20 @@ def test_each_event_of_a_batch_is_a_span_and_a_refused_one_says_why(collector: C
     ]
 
 
+def test_a_batch_that_is_answered_again_names_no_events(collector: Collector) -> None:
+    tenant = make_tenant()
+    body = {"events": [{"type": "order.created", "data": {}}] * 2}
+
+    for _ in range(2):
+        answer = tenant_api(tenant).post(f"/tenants/{tenant.slug}/events/batch", body, idempotency_key="k")
+        assert answer.status_code == 202
+    traces.flush()
+
+    told = [attributes_of(span) for span in collector.named("publish")]
+    assert [one.get("webhooks.is_replayed", False) for one in told] == [False, False, True, True]
+    assert ["webhooks.event_id" in one for one in told] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("said", "header"),
     [
