@@ -1,5 +1,7 @@
 """Where a tenant's notices go beside e-mail: a Slack-compatible incoming webhook. Called by the API and the portal."""
 
+from urllib.parse import urlsplit
+
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -42,5 +44,5 @@ def set_url(*, actor: Actor, tenant: Tenant, url: str | None) -> None:
 
 
 def _shown(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/***"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/***"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from deliveries.models import SlackHook
+from tenants.models import AuditEntry
 from tests.support.api import error_codes, make_tenant, tenant_api
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -34,6 +35,25 @@ def test_a_channel_is_set_shown_by_its_host_and_removed() -> None:
     assert set_to == unchanged == {"slack_url": "https://hooks.slack.com/***"}
     assert b"secret" not in stored
     assert not SlackHook.objects.for_tenant(tenant).exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com?token=secret", "https://hooks.example.com/***"),
+        ("https://hooks.example.com:8443?token=secret/x", "https://hooks.example.com:8443/***"),
+        ("https://hooks.example.com/secret", "https://hooks.example.com/***"),
+    ],
+)
+def test_all_but_its_host_is_hidden_with_or_without_a_path(url: str, shown: str) -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant, "endpoints:read", "endpoints:write")
+
+    answer = json_of(api.patch(f"/tenants/{tenant.slug}/notifications", {"slack_url": url}))
+
+    assert answer == {"slack_url": shown}
+    (entry,) = AuditEntry.objects.filter(tenant=tenant, action="notifications.slack_changed")
+    assert entry.after == {"slack_url": shown}
 
 
 @pytest.mark.parametrize(
