@@ -5,6 +5,7 @@ Called by the services that make, change and prove endpoints; `facts` is what th
 
 import re
 from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
@@ -47,18 +48,21 @@ def url(value: object) -> str:
     """What `validation.url` takes, by the guard of the settings, and of the platform's own public host only sources."""
     guard = AddressGuard(settings.WEBHOOKS_ALLOWED_NETWORKS, settings.WEBHOOKS_OWN_PORTS)
     cleaned = validation.url(value, guard)
-    is_own = settings.WEBHOOKS_PUBLIC_URL and _host(cleaned) == _host(settings.WEBHOOKS_PUBLIC_URL)
-    if is_own and not _SOURCE.fullmatch(cleaned.partition("://")[2].partition("/")[2]):
+    parts = urlsplit(cleaned)
+    if _is_own(parts) and not _SOURCE.fullmatch(parts.path):
         raise Invalid("own_host", "Must not be the platform itself: events would go in circles.")
     return cleaned
 
 
-_SOURCE = re.compile(r"in/[A-Za-z0-9_-]{43}(\?.*)?", re.ASCII)
+_SOURCE = re.compile(r"/in/[A-Za-z0-9_-]{43}", re.ASCII)
 """The path of a source or an inspector. Circles are ended by counting their hops."""
 
 
-def _host(text: str) -> str:
-    return text.partition("://")[2].partition("/")[0].partition("?")[0].lower()
+def _is_own(parts: SplitResult) -> bool:
+    """Whether the platform answers there: its public host, at the ports that lead to it. Others may be receivers'."""
+    public = urlsplit(settings.WEBHOOKS_PUBLIC_URL)
+    ports = {None, 80, 443, public.port, settings.WEBHOOKS_WEB_PORT}
+    return parts.hostname is not None and parts.hostname == public.hostname and parts.port in ports
 
 
 def is_uid(text: str) -> bool:
