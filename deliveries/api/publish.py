@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from deliveries.pipeline import counters
+from deliveries.pipeline.hops import MAX_HOPS, hops_of
 from deliveries.pipeline.ingest import (
     TENANT_REFUSALS,
     Accepted,
@@ -26,7 +27,6 @@ from deliveries.pipeline.ingest import (
     Refused,
 )
 from deliveries.pipeline.json_bytes import Publish, decode_batch, decode_publish
-from deliveries.pipeline.publication import MAX_HOPS, hops_of
 from deliveries.services import traces
 from tenants import access, log_context
 from tenants.addresses import remote_ip_of

@@ -7,6 +7,7 @@ import logging
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -14,8 +15,8 @@ from psycopg_pool import PoolTimeout
 
 from deliveries.inbound.requests import MAX_BODY_BYTES, InboundRequest
 from deliveries.pipeline import counters
+from deliveries.pipeline.hops import hops_of
 from deliveries.pipeline.ingest import DatabaseUnavailable
-from deliveries.pipeline.publication import hops_of
 from deliveries.services import doors, receiving
 from deliveries.services.doors import Answer, SourceDisabled, TooManyRequests
 from deliveries.services.sources import base_url
@@ -42,7 +43,7 @@ def receive(request: HttpRequest, token: str) -> HttpResponse:
         logger.warning("database unavailable", exc_info=error)
         counters.add("database_errors:incoming")
         return _text(Answer(503, "Try again.", (("Retry-After", str(RETRY_SECONDS)),)))
-    except UnreadablePostError:
+    except (UnreadablePostError, DisallowedHost):
         return _text(Answer(400, "The request cannot be read."))
     except Exception:  # whatever it is, the sender gets a status and no page
         logger.exception("incoming request failed")
@@ -105,7 +106,8 @@ def _body(request: HttpRequest) -> bytes:
 
 
 def host_of(request: HttpRequest) -> str:
-    return (urlsplit(f"//{request.get_host()}").hostname or "").lower()
+    """Without the dot that may end a name. Raises DisallowedHost."""
+    return (urlsplit(f"//{request.get_host()}").hostname or "").rstrip(".")
 
 
 def _text(answer: Answer) -> HttpResponse:

@@ -13,7 +13,7 @@
   lanes thread is in `rounds`. `endpoints` is what must be known of an endpoint to send to it.
 - `request` makes of a loaded delivery the request that goes out, by the steps below. `batch` says which go together.
 - `body` makes the bytes in the format that the endpoint wants (`body_xml` and `body_form`, which read the payload with
-  `json_as_written`, for those that are not JSON).
+  `json_as_written`, for those that are not JSON). Circles of webhooks end by their `hops`.
 - `signing` signs the bytes that are about to be sent; `signature_template` adds the signature of another scheme, `tokens`
   the access token of an endpoint that wants one.
 - `transport` sends them behind one small interface: `transport_curl`, the loop, with `curl_transfer`, a request on a

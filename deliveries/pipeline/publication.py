@@ -7,14 +7,6 @@ from enum import StrEnum
 
 from deliveries.pipeline.fan_out import Target
 
-MAX_HOPS = 5
-"""A publish made by a receiver of a receiver of … is refused from here on: it goes in circles."""
-
-
-def hops_of(header: str) -> int:
-    """From `webhook-hops`. What is no small number counts as none."""
-    return int(header) if header.isascii() and header.isdigit() and len(header) < 4 else 0
-
 
 class Refusal(StrEnum):
     TENANT_NOT_FOUND = "not_found"

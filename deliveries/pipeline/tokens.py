@@ -14,6 +14,7 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
+from deliveries.pipeline.hops import LAST_HOP
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.transport import Answer, Destination, OutgoingRequest
 
@@ -113,7 +114,7 @@ class Tokens:
             client.destination,
             "POST",
             None,
-            [*client.headers, self._user_agent_line],
+            [*client.headers, self._user_agent_line, LAST_HOP],
             client.body,
             TokenTag(client),
         )

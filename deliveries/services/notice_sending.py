@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from deliveries.models import Notice, SlackHook
+from deliveries.pipeline.hops import LAST_HOP
 from deliveries.pipeline.transport import Destination, OutgoingRequest, Transport
 from deliveries.sealed import open_slack_url
 from deliveries.services.notice_texts import escaped, text_of
@@ -130,7 +131,7 @@ def _post(
         tenant_id=notice.tenant_id or notice.id,
         timeout_seconds=SLACK_SECONDS,
     )
-    headers = ["content-type: application/json", f"user-agent: {settings.WEBHOOKS_USER_AGENT}"]
+    headers = ["content-type: application/json", f"user-agent: {settings.WEBHOOKS_USER_AGENT}", LAST_HOP]
     transport = open_transport(1)
     try:
         transport.start(OutgoingRequest(destination, "POST", None, headers, body, notice.id))

@@ -35,8 +35,8 @@ from deliveries.inbound.requests import (
 )
 from deliveries.models import Event, IncomingRequest
 from deliveries.pipeline import counters, ingest
+from deliveries.pipeline.hops import MAX_HOPS
 from deliveries.pipeline.ingest import Accepted, Idempotency, NewEvent, Origin, Refusal
-from deliveries.pipeline.publication import MAX_HOPS
 from deliveries.services import traces
 from deliveries.services.doors import Answer, Door, Settings, settings_of
 from deliveries.services.sources import hash_of

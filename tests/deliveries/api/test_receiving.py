@@ -492,9 +492,23 @@ def test_a_host_of_its_own_takes_nothing_elsewhere(settings: Any) -> None:
     def status(host: str, where: str) -> int:
         return Client(headers={"Host": host}).post(where, b"{}", content_type="application/json").status_code
 
-    assert status("in.example.com", path) == 200
+    for own in ("in.example.com", "in.example.com.", "IN.example.com:443", "in.example.com.:443"):
+        assert status(own, path) == 200, own
+        for page in ("/portal/sign-in", "/api/v1/whoami"):
+            assert Client(headers={"Host": own}).get(page).status_code == 404, (own, page)
     assert status("app.example.com", path) == 404
-    assert Client(headers={"Host": "in.example.com"}).get("/portal/sign-in").status_code == 404
+
+
+@pytest.mark.parametrize("own", ["", "in.example.com"])
+def test_a_host_that_is_not_ours_is_a_fault_of_the_sender(settings: Any, own: str) -> None:
+    source, path = make_source()
+    settings.WEBHOOKS_INBOUND_HOST = own
+    settings.ALLOWED_HOSTS = ["in.example.com"]
+
+    answer = Client(headers={"Host": "elsewhere.example"}).post(path, b"{}", content_type="application/json")
+
+    assert (answer.status_code, answer.content) == (400, b"The request cannot be read.")
+    assert list(kept(source)) == []
 
 
 # --- once -------------------------------------------------------------------------------------------------------------

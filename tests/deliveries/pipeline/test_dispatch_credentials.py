@@ -128,6 +128,8 @@ def test_one_token_serves_all_and_outlives_the_dispatcher(transport_name: str) -
     assert asked.form == {"grant_type": "client_credentials", "scope": "hooks:write"}
     pair = base64.b64encode(b"the+client:s3cret+of+the+receiver").decode()
     assert asked.headers["authorization"] == f"Basic {pair}"
+    # A source of the platform's own takes it for the end of a chain.
+    assert asked.headers["webhook-hops"] == "5"
     (attempt,) = attempts_of(deliveries_of(tenant)[0])
     assert b"token-1" not in bytes(attempt.request_headers)
     assert bytes(attempt.request_headers).endswith(b"\nauthorization: ***")

@@ -230,6 +230,8 @@ def test_a_tenants_slack_channel_gets_the_same_through_the_transport_of_deliveri
     assert sent == 1
     assert slack_channel.texts[0].startswith(f"Webhook endpoints of {tenant.slug}: 1 failing\nshop (https://")
     assert slack_channel.headers[0]["content-type"] == "application/json"
+    # A source of the platform's own takes it for the end of a chain.
+    assert slack_channel.headers[0]["webhook-hops"] == "5"
     assert slack.shown_url(tenant) == url.partition("/services")[0] + "/***"
 
 
