@@ -28,7 +28,12 @@ PREFIXES = {
     "job_id": ids.JOB,
 }
 
-SECRETS = re.compile(r"\b(whk_|whsec_|whsk_)[A-Za-z0-9_+/=-]+|(/in/|/enter/)[^\s/?'\"]+|(Bearer )\S+")
+SECRETS = re.compile(
+    r"\b(whk_|whsec_|whsk_)[A-Za-z0-9_+/=-]+"
+    r"|(/in/|/enter/|/invitation/|/reset/usr_[0-9a-z]{26}/)[^\s/?'\"]+"
+    r"|(Bearer )\S+"
+)
+"""Keys and secrets, and paths whose last part opens something: sources, links, invitations, new passwords."""
 
 QUOTED_ROWS = re.compile(
     r"^\s*(DETAIL|CONTEXT|HINT|LINE \d+): .*?(?=^\s*(?:DETAIL|CONTEXT|HINT|LINE \d+): |^Traceback |^The above |^During |\Z)",

@@ -91,6 +91,19 @@ def test_a_line_names_its_task() -> None:
         ("secret whsec_AbC+/123=", "secret whsec_***"),
         ("/in/0123456789abcdef/x?y", "/in/***/x?y"),
         ("/portal/enter/0123456789abcdef", "/portal/enter/***"),
+        (
+            "Internal Server Error: /portal/invitation/0123-_abcdef:0123-_signed",
+            "Internal Server Error: /portal/invitation/***",
+        ),
+        (
+            "Internal Server Error: /portal/reset/usr_01h455vb4pex5vsknk084sn02q/cq1x-0123abcd",
+            "Internal Server Error: /portal/reset/usr_01h455vb4pex5vsknk084sn02q/***",
+        ),
+        (
+            "/portal/acme/settings/invitations/inv_01h4/again",
+            "/portal/acme/settings/invitations/inv_01h4/again",
+        ),
+        ("POST /in/abcDEF123?x=1 failed", "POST /in/***?x=1 failed"),
         ("Authorization: Bearer 0123", "Authorization: Bearer ***"),
     ],
 )
