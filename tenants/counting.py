@@ -23,12 +23,27 @@ SIGN_INS_PER_ADDRESS: Final = 100
 """For all accounts: many people may share an address."""
 
 
+INVITATION_SECONDS: Final = 60 * 60
+INVITATIONS_PER_TENANT: Final = 100
+"""E-mails of invitations in an hour, to all addresses: who makes a tenant shall not write to the world."""
+INVITATIONS_PER_ADDRESS: Final = 5
+"""From one tenant: sent again, or ended and made anew. Not over all tenants, or one would learn of the others'."""
+
+
 class TooManyUnknownKeys(Exception):
     """This address tried more unknown keys than a person would."""
 
     def __init__(self, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__("Too many unknown keys from this address.")
+
+
+class TooManyInvitations(Exception):
+    """Of this tenant, or to this address."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("Too many invitations.")
 
 
 class TooManySignIns(Exception):
@@ -75,13 +90,28 @@ def check_tries(kind: str, *, account: str, remote_ip: str, per_account: int = S
         f"{kind}:{name}": per_account,
         f"{kind}:{remote_ip}": SIGN_INS_PER_ADDRESS,
     }
+    if wait := _count(counters, seconds=SIGN_IN_SECONDS):
+        raise TooManySignIns(wait)
+
+
+def check_invitation(*, tenant_id: UUID, email: str) -> None:
+    """Count an e-mail that is about to be asked for. Raises TooManyInvitations."""
+    counters = {
+        f"invite:{tenant_id}:{_account(email)}": INVITATIONS_PER_ADDRESS,
+        f"invite:{tenant_id}": INVITATIONS_PER_TENANT,
+    }
+    if wait := _count(counters, seconds=INVITATION_SECONDS):
+        raise TooManyInvitations(wait)
+
+
+def _count(counters: dict[str, int], *, seconds: int) -> int | None:
+    """One more of each. Over the limit of any, the seconds until it may be tried again."""
     waits = []
     for key, most in counters.items():
-        count, reset_seconds = add_one(key, seconds=SIGN_IN_SECONDS)
+        count, reset_seconds = add_one(key, seconds=seconds)
         if count > most:
             waits.append(max(reset_seconds, 1))
-    if waits:
-        raise TooManySignIns(max(waits))
+    return max(waits, default=None)
 
 
 def check_sign_in(*, email: str, remote_ip: str) -> None:

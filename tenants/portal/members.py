@@ -11,9 +11,11 @@ from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
 from tenants import access, ids, mail
+from tenants.counting import TooManyInvitations
 from tenants.models import Member
 from tenants.portal.entry import PortalRequest, Role, changes, portal_page
 from tenants.portal.lists import page_of, posted
+from tenants.portal.sessions import wait_text
 from tenants.services import invitations, members
 from tenants.services.invitations import AlreadyInvited, AlreadyMember, TooManyOpen
 from tenants.services.members import LastAdmin
@@ -48,6 +50,8 @@ def listing(request: PortalRequest) -> HttpResponse:
             form.add_error("email", _("This person is invited already. You can send the invitation again."))
         except TooManyOpen:
             form.add_error("email", _("Too many invitations are open. End some that nobody accepted."))
+        except TooManyInvitations as error:
+            form.add_error("email", wait_text(error))
         else:
             messages.success(
                 request, _("%(email)s gets an e-mail with the invitation.") % {"email": invitation.email}
@@ -107,10 +111,16 @@ def remove(request: PortalRequest, member: str) -> HttpResponse:
 
 @changes(needs=Role.ADMIN)
 def send_again(request: PortalRequest, invitation: str) -> HttpResponse:
-    invitations.send_again(
-        actor=request.actor, tenant=request.tenant, invitation_id=access.id_of(ids.INVITATION, invitation)
-    )
-    messages.success(request, _("The invitation is sent again. The link of the earlier e-mail is over."))
+    try:
+        invitations.send_again(
+            actor=request.actor,
+            tenant=request.tenant,
+            invitation_id=access.id_of(ids.INVITATION, invitation),
+        )
+    except TooManyInvitations as error:
+        messages.error(request, wait_text(error))
+    else:
+        messages.success(request, _("The invitation is sent again. The link of the earlier e-mail is over."))
     return _back(request)
 
 

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tenants import counting
 from tenants.addresses import remote_ip_of
-from tenants.counting import TooManySignIns
+from tenants.counting import TooManyInvitations, TooManySignIns
 from tenants.models import Member, PortalLink, User
 from tenants.portal import embedding
 from tenants.portal.entry import links_of, remember_link, to_sign_in
@@ -82,7 +82,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     return _sign_in_page(request, form, status)
 
 
-def wait_text(error: TooManySignIns) -> str:
+def wait_text(error: TooManySignIns | TooManyInvitations) -> str:
     minutes = -(-error.retry_after_seconds // 60)
     return ngettext(
         "Too many attempts. Try again in a minute.",

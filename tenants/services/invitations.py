@@ -16,7 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tenants import access, ids, mail
+from tenants import access, counting, ids, mail
 from tenants.models import Invitation, Member, Tenant, User
 from tenants.scoping import TenantQuerySet
 from tenants.services import audit, members
@@ -61,12 +61,16 @@ def open_invitations(tenant: Tenant) -> "TenantQuerySet[Invitation]":
 
 
 def invite(*, actor: Actor, tenant: Tenant, email: str, role: Member.Role, language: str) -> Invitation:
-    """Raises AlreadyMember, AlreadyInvited, TooManyOpen. Says nothing of whether the address has an account."""
+    """Raises AlreadyMember, AlreadyInvited, TooManyOpen, counting.TooManyInvitations.
+
+    Says nothing of whether the address has an account.
+    """
     email = email.strip().lower()
     if Member.objects.for_tenant(tenant).filter(user__email=email).exists():
         raise AlreadyMember
     if open_invitations(tenant).count() >= MOST_OPEN:
         raise TooManyOpen
+    counting.check_invitation(tenant_id=tenant.id, email=email)
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -86,11 +90,12 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: Member.Role, langu
 
 
 def send_again(*, actor: Actor, tenant: Tenant, invitation_id: UUID) -> None:
-    """With a new token and all of its time. Raises access.NotFound."""
+    """With a new token and all of its time. Raises access.NotFound, counting.TooManyInvitations."""
     with transaction.atomic():
         invitation = open_invitations(tenant).select_for_update().filter(id=invitation_id).first()
         if invitation is None:
             raise access.NotFound
+        counting.check_invitation(tenant_id=tenant.id, email=invitation.email)
         invitation.sent_at, invitation.hash = None, None
         invitation.expires_at = timezone.now() + LASTS
         invitation.save(update_fields=["sent_at", "hash", "expires_at"])

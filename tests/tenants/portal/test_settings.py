@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tenants import ids
+from tenants import counting, ids
 from tenants.models import ApiKey, AuditEntry, EventType, Member, Tenant, User
 from tenants.services import audit, invitations, members, notifications
 from tenants.services.audit import Actor
@@ -341,6 +341,43 @@ def test_nobody_writes_to_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = invite(client, tenant, "two@example.com")
 
     assert "Too many invitations are open." in text_of(refused)
+
+
+def test_one_address_gets_five_e_mails_an_hour() -> None:
+    tenant, other = make_tenant(), make_tenant()
+    client = browser(tenant, "admin")
+    root = f"/portal/{tenant.slug}/settings/invitations"
+    answers = []
+    for _ in range(3):
+        answers.append(invite(client, tenant, "ada@example.com"))
+        row = invitations.open_invitations(tenant).get()
+        path = f"{root}/{ids.to_text('inv', row.id)}"
+        answers.append(client.post(f"{path}/again", follow=True))
+        if len(answers) < 6:
+            client.post(f"{path}/end")
+
+    said = ["Too many attempts. Try again in 60 minutes." in text_of(answer) for answer in answers]
+    assert said == [False] * 5 + [True]
+    client.post(f"{path}/end")
+    refused = invite(client, tenant, "Ada@example.com")
+    assert (refused.status_code, invitations.open_invitations(tenant).count()) == (422, 0)
+    assert "Too many attempts." in text_of(refused)
+    assert actions_of(tenant).count("invitation.created") == 3
+    assert actions_of(tenant).count("invitation.sent_again") == 2
+    # Another tenant's are counted apart, and other addresses too.
+    assert invite(browser(other, "admin"), other, "ada@example.com").status_code == 200
+    assert invite(client, tenant, "eve@example.com").status_code == 200
+
+
+def test_a_tenant_sends_a_hundred_invitations_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "INVITATIONS_PER_TENANT", 2)
+    tenant = make_tenant()
+    client = browser(tenant, "admin")
+
+    answers = [invite(client, tenant, f"{name}@example.com") for name in ("ada", "eve", "bob")]
+
+    assert ["Too many attempts." in text_of(answer) for answer in answers] == [False, False, True]
+    assert invitations.open_invitations(tenant).count() == 2
 
 
 def test_an_invitation_is_ended() -> None:
