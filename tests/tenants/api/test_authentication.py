@@ -121,6 +121,19 @@ def test_the_facts_of_a_tenant_are_remembered_for_three_seconds(django_assert_nu
     assert access.resolve_tenant(caller, tenant.slug).is_suspended
 
 
+def test_the_time_of_a_refusal_does_not_tell_that_somebody_publishes_there(
+    django_assert_num_queries: Any,
+) -> None:
+    tenant = make_tenant()
+    owner = access.authenticate(f"Bearer {make_key(tenant)}", remote_ip="192.0.2.1")
+    stranger = access.authenticate(f"Bearer {make_key(make_tenant())}", remote_ip="192.0.2.1")
+    access.resolve_tenant(owner, tenant.slug)
+
+    for slug in (tenant.slug, new_slug()):
+        with django_assert_num_queries(1), pytest.raises(access.NotFound):
+            access.resolve_tenant(stranger, slug)
+
+
 def test_an_expiry_is_felt_to_the_second_although_the_key_is_remembered() -> None:
     tenant = make_tenant()
     _, key = keys.create_key(
