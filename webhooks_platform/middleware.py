@@ -63,7 +63,8 @@ def inbound_host(get_response: GetResponse) -> GetResponse:
         own: str = settings.WEBHOOKS_INBOUND_HOST
         if own and not request.path_info.startswith(("/in/", "/health/")):
             host = request.META.get("HTTP_HOST", "").lower()
-            if host == own or host.partition(":")[0] == own:
+            # "in.example.com." is the same host.
+            if host == own or host.partition(":")[0].rstrip(".") == own:
                 return HttpResponse("Not found.", status=404, content_type="text/plain")
         return get_response(request)
 
