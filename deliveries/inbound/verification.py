@@ -210,17 +210,17 @@ def verify(settings: Verification, secrets: Sequence[str], request: InboundReque
         case Scheme.BEARER:
             name = settings.header or "authorization"
             prefix = settings.prefix or ("" if settings.header else "Bearer ")
-            _compare_credentials(request.headers.get(name, ""), [prefix + each for each in secrets])
+            _compare_credentials(request.headers.get(name, ""), prefix, secrets)
         case Scheme.BASIC:
-            wanted = ["Basic " + base64.b64encode(each.encode()).decode() for each in secrets]
-            _compare_credentials(request.headers.get("authorization", ""), wanted)
+            wanted = [base64.b64encode(each.encode()).decode() for each in secrets]
+            _compare_credentials(request.headers.get("authorization", ""), "Basic ", wanted)
 
 
-def _compare_credentials(given: str, wanted: Sequence[str]) -> None:
-    """The scheme's name in front may be in any case."""
-    scheme, blank, rest = given.partition(" ")
-    given = f"{scheme.capitalize()} {rest}" if blank else given
-    if not any([_is_same(given, each) for each in wanted]):  # noqa: C419 - all of them, whichever it is
+def _compare_credentials(given: str, prefix: str, wanted: Sequence[str]) -> None:
+    """The prefix, such as the name of a scheme, may be in any case."""
+    rest = given[len(prefix) :]
+    is_right = any([_is_same(rest, each) for each in wanted])  # noqa: C419 - all of them, whichever it is
+    if not is_right or given[: len(prefix)].lower() != prefix.lower():
         raise Refused(Reason.CREDENTIALS_WRONG, "The credentials are missing or wrong.")
 
 
