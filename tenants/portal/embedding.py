@@ -37,7 +37,18 @@ ASKS_AGAIN: Final = frozenset(
 """Last words of names of pages that destroy something or show a secret: what stands around a frame could lay something
 over the button. By the word, so that a page that comes later is asked about, too."""
 
-ALSO_ASKS_AGAIN: Final = frozenset({"portal-key-new", "portal-member-role"})
+ALSO_ASKS_AGAIN: Final = frozenset(
+    {
+        "portal-deliveries-everything",
+        "portal-deliveries-picked",
+        "portal-inspector-new",
+        "portal-key-new",
+        "portal-member-role",
+        "portal-source-new",
+        "portal-source-switch",
+    }
+)
+"""Those that do the same under another name: cancel many, stop a source, show the URL of a new one."""
 
 CONFIRMED: Final = "asked_again"
 """Name of the field whose value says that this form was asked about."""
@@ -174,8 +185,8 @@ def _is_confirmed(request: HttpRequest) -> bool:
 
 
 def _fingerprint(request: HttpRequest) -> str:
-    """Of the act: whose session, which address, what is in the form."""
-    parts = [request.session.session_key or "", request.path]
+    """Of the act: whose session, which address with its filters, what is in the form."""
+    parts = [request.session.session_key or "", request.get_full_path()]
     parts += [
         f"{name}={value}"
         for name, values in sorted(request.POST.lists())

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from django.contrib.auth import SESSION_KEY
 from django.test import Client
-from django.urls import get_resolver
 
-from deliveries.models import Endpoint
+from deliveries.models import Endpoint, Job
 from deliveries.services.endpoints import create_endpoint
 from tenants import ids
 from tenants.models import PortalLink, Tenant
-from tenants.portal.embedding import ALSO_ASKS_AGAIN, ASKS_AGAIN, PREFIX
+from tenants.portal.embedding import PREFIX
 from tenants.services import portal_links, portal_looks, tenants
 from tenants.services.audit import COMMAND
+from tests.architecture.test_strangers import PORTAL_PAGES, make_world
 from tests.support.api import make_tenant
 from tests.support.portal import actions_of, browser, text_of
 
@@ -199,27 +199,88 @@ def test_a_form_keeps_what_was_typed_when_it_is_asked_about() -> None:
     assert "whk_" not in asked
 
 
-def test_every_act_that_sounds_like_it_is_asked_about() -> None:
-    """By its name, so that a page that comes later is, too."""
-    names = {
-        getattr(pattern, "name", None) or ""
-        for resolver in get_resolver().url_patterns
-        for pattern in getattr(resolver, "url_patterns", [])
-    }
+def test_cancelling_many_is_asked_again_and_the_answer_is_good_for_that_filter_alone() -> None:
+    tenant = make_embedding_tenant()
+    client = in_a_frame(tenant)
+    path = f"{PREFIX}/portal/{tenant.slug}/deliveries/everything"
 
-    asked = {name for name in names if name.startswith("portal-") and name.rpartition("-")[2] in ASKS_AGAIN}
+    asked = client.post(f"{path}?status=failed", {"action": "cancel"}).content.decode()
+    (said,) = re.findall(r'name="asked_again" value="([^"]*)"', asked)
+    form = {"action": "cancel", "asked_again": said}
+    other = client.post(f"{path}?status=pending", form)
 
-    assert asked >= {
-        "portal-endpoint-delete",
-        "portal-endpoint-disable",
-        "portal-endpoint-secret",
-        "portal-delivery-cancel",
-        "portal-member-remove",
-        "portal-invitation-end",
-        "portal-key-revoke",
-        "portal-look-remove",
-    }
-    assert names >= ALSO_ASKS_AGAIN
+    assert "Are you sure?" in text_of(other)
+    assert not Job.objects.for_tenant(tenant).exists()
+    assert client.post(f"{path}?status=failed", form).status_code == 302
+
+
+ASKED = {
+    "deliveries/<str:delivery>/cancel",
+    "deliveries/everything",
+    "deliveries/picked",
+    "endpoints/<str:endpoint>/delete",
+    "endpoints/<str:endpoint>/disable",
+    "endpoints/<str:endpoint>/secret",
+    "endpoints/<str:endpoint>/secret/rotate",
+    "endpoints/<str:endpoint>/subscriptions/<str:subscription>/delete",
+    "jobs/<str:job>/cancel",
+    "settings/channel/remove",
+    "settings/invitations/<str:invitation>/end",
+    "settings/keys/<str:key>/revoke",
+    "settings/keys/new",
+    "settings/look/remove-logo",
+    "settings/members/<str:member>/remove",
+    "settings/members/<str:member>/role",
+    "sources/<str:source>/delete",
+    "sources/<str:source>/rotate",
+    "sources/<str:source>/switch",
+    "sources/inspect",
+    "sources/new",
+}
+"""They destroy something, give somebody more rights, or show a secret."""
+
+HARMLESS = {
+    "catalogue/packs/<str:pack>/install",
+    "deliveries/<str:delivery>/retry",
+    "deliveries/export/job",
+    "endpoints/<str:endpoint>/again",
+    "endpoints/<str:endpoint>/edit",
+    "endpoints/<str:endpoint>/enable",
+    "endpoints/<str:endpoint>/missed",
+    "endpoints/<str:endpoint>/restore",
+    "endpoints/<str:endpoint>/subscriptions/<str:subscription>",
+    "endpoints/<str:endpoint>/subscriptions/new",
+    "endpoints/<str:endpoint>/subscriptions/try",
+    "endpoints/<str:endpoint>/test",
+    "endpoints/new",
+    "events/<str:event>/replay",
+    "events/export/job",
+    "settings/channel",
+    "settings/invitations/<str:invitation>/again",
+    "settings/look",
+    "settings/members",
+    "settings/notifications",
+    "sources/<str:source>/edit",
+    "sources/<str:source>/requests/<str:incoming>/rerun",
+    "sources/<str:source>/rerun",
+}
+"""They take effect with something typed alone, or send once more, or can be undone."""
+
+
+def test_every_page_that_does_something_is_asked_about_or_known_to_be_harmless() -> None:
+    world = make_world()
+    asked: set[str] = set()
+    not_asked: set[str] = set()
+    for route in PORTAL_PAGES:
+        # One of the pages takes the origins away.
+        portal_looks.change_look(actor=COMMAND, tenant=world.owner, origins=[ORIGIN])
+        client = in_a_frame(world.owner)
+        answer = client.post(f"{PREFIX}{route.at(world.sample)}")
+        if answer.status_code != 405:
+            does = asked if "Are you sure?" in text_of(answer) else not_asked
+            does.add(route.path.removeprefix("portal/<str:tenant>/"))
+
+    assert (asked, not_asked) == (ASKED, HARMLESS)
 
 
 def test_a_link_leads_back_to_the_tenants_own_applications_alone() -> None:
