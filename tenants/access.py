@@ -133,7 +133,7 @@ def forget() -> None:
 
 
 def hash_of(key: str) -> bytes:
-    """Keys are 256 random bits, so one fast hash is enough: there is nothing to guess."""
+    """Of a key, or of a token in a link. They are 256 random bits, so one fast hash is enough: nothing can be guessed."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 
 from deliveries.inbound.verification import Verification
 from deliveries.models import Source
-from deliveries.services.sources import hash_of, secrets_of
+from deliveries.services.sources import secrets_of
 from tenants import access, counting, log_context
 from tenants.encryption import DecryptionFailed
 
@@ -78,7 +78,7 @@ WHERE k.hash = %s AND (k.expires_at IS NULL OR k.expires_at > now())
 def find_door(token: str) -> Door:
     """Raises access.NotFound, SourceDisabled, TooManyRequests."""
     with connection.cursor() as cursor:
-        cursor.execute(LOOK, [hash_of(token)])
+        cursor.execute(LOOK, [access.hash_of(token)])
         row = cursor.fetchone()
     if row is None:
         raise access.NotFound

@@ -39,9 +39,8 @@ from deliveries.pipeline.hops import MAX_HOPS
 from deliveries.pipeline.ingest import Accepted, Idempotency, NewEvent, Origin, Refusal
 from deliveries.services import traces
 from deliveries.services.doors import Answer, Door, Settings, settings_of
-from deliveries.services.sources import hash_of
 from deliveries.validation import mask_headers
-from tenants import ids
+from tenants import access, ids
 
 IN_PROGRESS_TRIES: Final = 5
 IN_PROGRESS_SECONDS: Final = 0.05
@@ -280,7 +279,7 @@ class Visit:
 
 def dedup_key(source_id: UUID, dedup_id: str) -> str:
     """In the tenant's space of idempotency keys. No client can send a control character, so it is nobody else's."""
-    return f"\x02{source_id.hex}:{hash_of(dedup_id).hex()}"
+    return f"\x02{source_id.hex}:{access.hash_of(dedup_id).hex()}"
 
 
 def _ip(text: str) -> str | None:

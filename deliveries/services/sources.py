@@ -3,7 +3,6 @@
 What a request to one of them goes through stands in `receiving.py`; `doors.py` reads a source again when its version rose.
 """
 
-import hashlib
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -266,7 +265,7 @@ def _make_token(source: Source) -> str:
                 id=ids.new_id(),
                 tenant_id=source.tenant_id,
                 source=source,
-                hash=hash_of(token),
+                hash=access.hash_of(token),
                 prefix=token[:4],
             )
         ]
@@ -286,10 +285,6 @@ def masked_url(source: Source, *, scheme: str, host: str) -> str:
     """By the beginning of its token. Needs the tokens prefetched, as `sources_of` gives it."""
     tokens = list(source.tokens.all())
     return f"{base_url(scheme=scheme, host=host)}/in/{tokens[0].prefix if tokens else ''}***"
-
-
-def hash_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -77,6 +77,15 @@ Parameters = ParamSpec("Parameters")
 View = Callable[Concatenate[PortalRequest, Parameters], HttpResponseBase]
 
 
+AnyResponse = TypeVar("AnyResponse", bound=HttpResponseBase)
+
+
+def for_one_person(response: AnyResponse) -> AnyResponse:
+    """Neither proxies nor the next person at this browser keep it."""
+    patch_cache_control(response, private=True, no_store=True)
+    return response
+
+
 def portal_page(
     *, needs: Role = Role.VIEWER, methods: Sequence[str] = ("GET", "HEAD")
 ) -> Callable[[View[Parameters]], Callable[..., HttpResponseBase]]:
@@ -88,8 +97,7 @@ def portal_page(
         def page(request: HttpRequest, tenant: str, **kwargs: Any) -> HttpResponseBase:
             response = _answer(cast(PortalRequest, request), tenant, kwargs)
             if "Cache-Control" not in response:
-                # Pages of a tenant are for one person: neither proxies nor the next person at this browser keep them.
-                patch_cache_control(response, private=True, no_store=True)
+                for_one_person(response)
             return embedding.allow_frame(request, response)
 
         def _answer(request: PortalRequest, slug: str, kwargs: dict[str, Any]) -> HttpResponseBase:
@@ -198,8 +206,7 @@ def person_page(
             person = cast(PersonRequest, request)
             person.actor = actor_of(request, request.user)
             response = cast(Callable[..., HttpResponseBase], view)(person, **kwargs)
-            patch_cache_control(response, private=True, no_store=True)
-            return response
+            return for_one_person(response)
 
         return page
 

@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import auth, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.cache import patch_cache_control
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -16,7 +15,7 @@ from tenants import counting
 from tenants.addresses import remote_ip_of
 from tenants.counting import TooManySignIns
 from tenants.models import Invitation, Member, User
-from tenants.portal.entry import actor_of
+from tenants.portal.entry import actor_of, for_one_person
 from tenants.portal.lists import posted
 from tenants.portal.passwords import NewPasswordForm
 from tenants.portal.sessions import wait_text
@@ -50,8 +49,7 @@ def accept(request: HttpRequest, token: str) -> HttpResponse:
         response = render(request, "portal/error.html", context, status=429)
     # The address is the secret: no page that it leads to is told it.
     response["Referrer-Policy"] = "no-referrer"
-    patch_cache_control(response, private=True, no_store=True)
-    return response
+    return for_one_person(response)
 
 
 def _accept(request: HttpRequest, invitation: Invitation, token: str) -> HttpResponse:

@@ -8,7 +8,6 @@ from django.contrib.auth import password_validation
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.cache import patch_cache_control
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -18,7 +17,7 @@ from tenants import counting
 from tenants.addresses import remote_ip_of
 from tenants.counting import TooManySignIns
 from tenants.models import User
-from tenants.portal.entry import actor_of
+from tenants.portal.entry import actor_of, for_one_person
 from tenants.portal.lists import posted
 from tenants.portal.sessions import wait_text
 from tenants.services import accounts
@@ -80,7 +79,7 @@ def forgotten(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    return _private(render(request, "portal/password_forgotten.html", context, status=status))
+    return for_one_person(render(request, "portal/password_forgotten.html", context, status=status))
 
 
 @sensitive_post_parameters("password")
@@ -105,9 +104,4 @@ def reset(request: HttpRequest, user: str, token: str) -> HttpResponse:
             )
     # The address is the secret: no page that it leads to is told it.
     response["Referrer-Policy"] = "no-referrer"
-    return _private(response)
-
-
-def _private(response: HttpResponse) -> HttpResponse:
-    patch_cache_control(response, private=True, no_store=True)
-    return response
+    return for_one_person(response)

@@ -9,7 +9,6 @@ from django.contrib import auth, messages
 from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.cache import patch_cache_control
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -21,7 +20,7 @@ from tenants.addresses import remote_ip_of
 from tenants.counting import TooManyInvitations, TooManySignIns
 from tenants.models import Member, PortalLink, User
 from tenants.portal import embedding
-from tenants.portal.entry import links_of, remember_link, to_sign_in
+from tenants.portal.entry import for_one_person, links_of, remember_link, to_sign_in
 from tenants.portal.lists import posted
 from tenants.services import accounts, members, portal_links, two_factor
 from tenants.services.portal_links import LinkNotUsable
@@ -138,7 +137,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
             form.add_error(None, wait_text(error))
         except WrongCode:
             form.add_error("code", _("This code is wrong, or was used before."))
-    return _private(render(request, "portal/sign_in_code.html", {"form": form}, status=status))
+    return for_one_person(render(request, "portal/sign_in_code.html", {"form": form}, status=status))
 
 
 def _half_signed_in(request: HttpRequest) -> tuple[User | None, str]:
@@ -174,7 +173,9 @@ def remember_language(response: HttpResponse, chosen: str) -> None:
 
 def _sign_in_page(request: HttpRequest, form: SignInForm, status: int, refusal: str = "") -> HttpResponse:
     context: dict[str, Any] = {"form": form, "next": request.POST.get("next") or request.GET.get("next", "")}
-    return _private(render(request, "portal/sign_in.html", context | {"refusal": refusal}, status=status))
+    return for_one_person(
+        render(request, "portal/sign_in.html", context | {"refusal": refusal}, status=status)
+    )
 
 
 def _next(request: HttpRequest) -> str:
@@ -206,7 +207,7 @@ def home(request: HttpRequest) -> HttpResponse:
     if len(found) == 1:
         return redirect("portal-overview", tenant=next(iter(found)))
     entries = [{"tenant": tenant, "role": role} for tenant, role in found.values()]
-    return _private(render(request, "portal/home.html", {"entries": entries}))
+    return for_one_person(render(request, "portal/home.html", {"entries": entries}))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -232,7 +233,7 @@ def enter(request: HttpRequest, token: str) -> HttpResponse:
     # The address is the secret: no page that it leads to is told it.
     response["Referrer-Policy"] = "no-referrer"
     embedding.allow_frame(request, response)
-    return _private(response)
+    return for_one_person(response)
 
 
 def _show_look(request: HttpRequest, link: PortalLink) -> None:
@@ -241,8 +242,3 @@ def _show_look(request: HttpRequest, link: PortalLink) -> None:
     if not embedding.may_show(request, look):
         raise LinkNotUsable
     request.look = look  # type: ignore[attr-defined] # added by us
-
-
-def _private(response: HttpResponse) -> HttpResponse:
-    patch_cache_control(response, private=True, no_store=True)
-    return response

@@ -4,7 +4,6 @@ The token is random and signed, so that a forged one costs no query; the databas
 e-mail is, which makes an earlier e-mail's worthless. One invitation of an address is open at a time.
 """
 
-import hashlib
 import logging
 import secrets
 from datetime import timedelta
@@ -143,7 +142,7 @@ def send(*, invitation_id: UUID) -> None:
         if invitation is None:
             return
         token = new_token()
-        invitation.hash, invitation.sent_at = hash_of(token), Now()
+        invitation.hash, invitation.sent_at = access.hash_of(token), Now()
         invitation.save(update_fields=["hash", "sent_at"])
     try:
         mail.send(
@@ -156,7 +155,7 @@ def send(*, invitation_id: UUID) -> None:
             path=f"/portal/invitation/{token}",
         )
     except OSError as error:
-        Invitation.unscoped.filter(id=invitation_id, hash=hash_of(token)).update(sent_at=None)
+        Invitation.unscoped.filter(id=invitation_id, hash=access.hash_of(token)).update(sent_at=None)
         logger.warning(
             "invitation not sent",
             extra={"invitation_id": str(invitation_id), "error": type(error).__name__},
@@ -174,7 +173,7 @@ def find(token: str) -> Invitation:
         raise InvitationNotUsable from None
     invitation: Invitation | None = (
         Invitation.unscoped.filter(
-            hash=hash_of(token),
+            hash=access.hash_of(token),
             accepted_at__isnull=True,
             ended_at__isnull=True,
             expires_at__gt=timezone.now(),
@@ -238,10 +237,6 @@ def _use_up(invitation: Invitation) -> None:
 
 def new_token() -> str:
     return SIGNER.sign(secrets.token_urlsafe(32))
-
-
-def hash_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def _record(actor: Actor, invitation: Invitation, action: str, after: dict[str, str] | None) -> None:

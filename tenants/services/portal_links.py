@@ -4,7 +4,6 @@ A link is used once. From then on it is the session that it made: of one tenant 
 with the link, or when the tenant is suspended or deleted.
 """
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
@@ -42,7 +41,7 @@ def create_link(
     with transaction.atomic():
         link = PortalLink.objects.for_tenant(tenant).create(
             tenant=tenant,
-            hash=hash_of(token),
+            hash=access.hash_of(token),
             role=role,
             email=email,
             return_url=return_url,
@@ -90,7 +89,7 @@ def find_link(token: str) -> PortalLink:
     """One that can be used, with its tenant. Raises LinkNotUsable."""
     link: PortalLink | None = (
         PortalLink.unscoped.filter(
-            hash=hash_of(token),
+            hash=access.hash_of(token),
             used_at__isnull=True,
             ended_at__isnull=True,
             expires_at__gt=timezone.now(),
@@ -157,7 +156,3 @@ def link_that_was(link_ids: Sequence[UUID], *, slug: str) -> PortalLink | None:
 
 def actor_of(link: PortalLink, *, remote_ip: str | None, request_id: str) -> Actor:
     return Actor("link", ids.to_text(ids.PORTAL_LINK, link.id), link.email, remote_ip, request_id)
-
-
-def hash_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

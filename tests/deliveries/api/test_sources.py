@@ -8,8 +8,7 @@ from django.test import Client
 
 from deliveries.models import Source, SourceToken
 from deliveries.services import sources
-from deliveries.services.sources import hash_of
-from tenants import ids
+from tenants import access, ids
 from tenants.models import AuditEntry, EventType, IdempotencyRecord, Tenant
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
 from tests.support.builders import events_of
@@ -65,7 +64,7 @@ def test_token_and_secrets_are_nowhere_in_the_clear() -> None:
     record = IdempotencyRecord.objects.get(space=tenant.id, key="k")
     entry = AuditEntry.objects.get(tenant=tenant, action="source.created")
 
-    assert bytes(row.hash) == hash_of(token)
+    assert bytes(row.hash) == access.hash_of(token)
     assert b"the secret of the hook" not in bytes(source.secrets_encrypted)
     assert record.is_encrypted
     assert token.encode() not in bytes(record.body)
