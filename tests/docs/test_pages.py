@@ -39,6 +39,15 @@ def test_files_and_tests_that_are_named_exist(page: Path) -> None:
         assert name in all_tests(), name
 
 
+def test_every_setting_of_the_platforms_own_is_told_of() -> None:
+    settings = (ROOT / "webhooks_platform" / "settings.py").read_text()
+    read = set(re.findall(r"env_\w+\(\s*\"(WEBHOOKS_\w+)\"", settings))
+    pages = "".join(without_code(page) for page in PAGES)
+
+    assert len(read) > 20
+    assert read - set(re.findall(r"`(WEBHOOKS_[A-Z_]+)[`=]", pages)) == set()
+
+
 def without_code(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
