@@ -101,6 +101,23 @@ def let_through(endpoint_ids: Iterable[UUID]) -> None:
         cursor.execute(LET_THROUGH, [list(endpoint_ids)])
 
 
+# Also of one that is served: `resets` keeps its holder from giving it back with a wait. In key order.
+END_HOLDS = """
+WITH l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id = ANY(%s) ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane
+SET hold_until = NULL, hold_reason = NULL, is_ready = COALESCE(lane.ready_at <= now(), false), resets = lane.resets + 1
+FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+
+def end_holds(endpoint_ids: Iterable[UUID]) -> None:
+    """These are stopped for good: whatever their lanes wait for, their holder is to end what is pending. Before their `wake`."""
+    with connection.cursor() as cursor:
+        cursor.execute(END_HOLDS, [list(endpoint_ids)])
+
+
 def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> int:
     """One attempt more, whatever the state. Inside the caller's transaction; wakes the lanes after it.
 

@@ -52,17 +52,21 @@ def check_limit(tenant: Tenant) -> None:
 
 
 def is_held(row: Endpoint) -> bool:
-    """Whether its lane rests. One of kind poll always does, until what is pending is to end: then a dispatcher ends it."""
-    is_polled = row.kind == Endpoint.Kind.POLL
-    is_live = row.status == Endpoint.Status.ENABLED and row.deleted_at is None
+    """Whether its lane rests: paused, of a suspended tenant, or polled. What is stopped for good never does.
+
+    Nobody takes a lane that rests, and what is pending of a stopped endpoint is ended by a dispatcher. (As `PAUSE` in
+    `tenants.py`.)
+    """
+    is_live = (
+        row.status == Endpoint.Status.ENABLED and row.deleted_at is None and row.tenant.deleted_at is None
+    )
     is_suspended = row.tenant.status == Tenant.Status.SUSPENDED
-    return row.is_paused or is_suspended or (is_polled and is_live)
+    return is_live and (row.is_paused or is_suspended or row.kind == Endpoint.Kind.POLL)
 
 
 def hold_lane(row: Endpoint) -> None:
-    """After a change that may let the lane of an endpoint of kind poll rest, or end it."""
-    if row.kind == Endpoint.Kind.POLL:
-        Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=is_held(row))
+    """Let its lane rest, or go on, after a change that decides it."""
+    Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=is_held(row))
 
 
 def finish(

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from deliveries.models import Endpoint, EndpointSecret
-from deliveries.pipeline.wake import let_through
+from deliveries.pipeline.wake import end_holds
 from deliveries.services import credentials
 from deliveries.services.endpoint_changes import (
     check_limit,
@@ -80,7 +80,7 @@ def delete_endpoint(*, actor: Actor, endpoint: Endpoint, is_undoable: bool = Fal
             target=ids.to_text(ids.ENDPOINT, row.id),
             before=facts(row),
         )
-        let_through([row.id])
+        end_holds([row.id])
         wake_after_commit(row.id)
 
 

@@ -5,9 +5,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.functions import Now
 
-from deliveries.models import Endpoint, Lane
+from deliveries.models import Endpoint
 from deliveries.pipeline.announce import Kind
-from deliveries.pipeline.wake import let_through
+from deliveries.pipeline.wake import end_holds
 from deliveries.services import health
 from deliveries.services.endpoint_changes import finish, hold_lane, is_held, under_lock, wake_after_commit
 from deliveries.services.endpoint_settings import facts
@@ -64,15 +64,14 @@ def _hold(*, actor: Actor, endpoint: Endpoint, is_paused: bool) -> Endpoint:
             return row
         row.is_paused = is_paused
         row.save(update_fields=["is_paused"])
-        rests = is_held(row)
-        Lane.objects.for_tenant(row.tenant_id).filter(endpoint=row).update(is_paused=rests)
+        hold_lane(row)
         audit.record(
             actor=actor,
             tenant=row.tenant_id,
             action="endpoint.paused" if is_paused else "endpoint.continued",
             target=ids.to_text(ids.ENDPOINT, row.id),
         )
-        if not rests:
+        if not is_held(row):
             wake_after_commit(row.id)
     return row
 
@@ -115,5 +114,5 @@ def switched(row: Endpoint) -> None:
     if is_enabled:
         health.wipe(row)
     else:
-        # What is pending behind an open circuit ends now, not when its wait is over.
-        let_through([row.id])
+        # What is pending ends now, not when its lane's wait is over.
+        end_holds([row.id])

@@ -19,8 +19,9 @@ from deliveries.pipeline.health import Health
 from deliveries.pipeline.lanes import LaneHealth, Release
 from deliveries.pipeline.rounds import until_id
 from deliveries.pipeline.wake import wake_lanes
-from deliveries.services import health
+from deliveries.services import health, stopping
 from tenants.ids import new_id
+from tenants.services.audit import COMMAND
 from tests.support.builders import lane_of, make_endpoint, make_tenant, publish
 from tests.support.running import until
 
@@ -100,6 +101,21 @@ def test_the_wipe_holds_in_either_order(own: Connection, is_wiped_first: bool) -
 
     lane = lane_of(endpoint)
     assert (lane.failures, lane.circuit_opened_at, lane.hold_until, lane.hold_reason) == (0, None, None, None)
+
+
+def test_who_holds_a_lane_that_is_stopped_gives_it_back_without_its_wait(own: Connection) -> None:
+    """What is pending is to end now, and the next holder does it."""
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, "http://127.0.0.1:9/")
+    publish(tenant)
+    holder = Holder(own, endpoint)
+
+    stopping.disable_endpoint(actor=COMMAND, endpoint=endpoint)
+    holder.keep()
+    holder.give_back()
+
+    lane = lane_of(endpoint)
+    assert (lane.hold_until, lane.hold_reason, lane.is_ready) == (None, None, True)
 
 
 def test_what_is_not_wiped_is_kept_and_comes_back_with_the_lane(own: Connection) -> None:
