@@ -1,9 +1,9 @@
 """Order within an ordering key: only the head of each key has a `next_attempt_at`.
 
-Called by whoever adds to a line or ends its head (`ingest`, `again`, `record`, `cancel`), inside their transaction:
-first `lock_lines`, before any row is written; then, when all is written, `pass_on`, which makes whoever is first in line
-due. The lock is what makes the two sides see each other: a publisher that found a head waiting has committed before
-that head's end looks for a successor, or comes after it.
+Called by whoever adds to a line or ends its head (`ingest`, `again`, `record`, `cancel`, `lanes`, `sweeps`), inside
+their transaction: first `lock_lines`, before any row is written; then, when all is written, `pass_on`, which makes
+whoever is first in line due. The lock is what makes the two sides see each other: a publisher that found a head waiting
+has committed before that head's end looks for a successor, or comes after it.
 
 The load never reads those that wait, so the loop idles when all are blocked.
 """

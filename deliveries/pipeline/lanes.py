@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import arrays, counters
+from deliveries.pipeline import arrays, counters, fifo
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.health import Health
 
@@ -580,22 +580,45 @@ def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) ->
 
 END_BATCH = 1000
 
+PENDING = f"""
+SELECT d.id, d.ordering_key FROM deliveries_delivery d
+WHERE d.endpoint_id = %s AND {IS_OWED} AND d.id <> ALL(%s::uuid[])
+ORDER BY d.id LIMIT {END_BATCH}
+"""  # noqa: S608
+
 END_PENDING = f"""
 WITH ended AS MATERIALIZED (
-    SELECT d.id FROM deliveries_delivery d
-    WHERE d.endpoint_id = %s AND {IS_OWED} AND d.id <> ALL(%s::uuid[])
-    ORDER BY d.id LIMIT {END_BATCH} FOR NO KEY UPDATE
+    SELECT d.id, d.status FROM deliveries_delivery d
+    WHERE d.id = ANY(%(ids)s::uuid[]) AND d.id >= %(low)s AND d.id <= %(high)s AND {IS_OWED}
+    ORDER BY d.id FOR NO KEY UPDATE
 )
 UPDATE deliveries_delivery d
 SET status = CASE WHEN d.status = 'pending' THEN 'cancelled' ELSE d.status END,
-    cancel_reason = CASE WHEN d.status = 'pending' THEN %s ELSE d.cancel_reason END,
+    cancel_reason = CASE WHEN d.status = 'pending' THEN %(reason)s ELSE d.cancel_reason END,
     completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
-FROM ended WHERE d.id = ended.id
+FROM ended WHERE d.id = ended.id AND d.id >= %(low)s AND d.id <= %(high)s
+RETURNING ended.status = 'pending'
 """  # noqa: S608
 
 
 def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held: Sequence[bytes]) -> int:
-    """Cancel a batch of what is owed to a stopped endpoint, apart from what is in the air. Returns how many."""
-    ended = connection.execute(END_PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held), reason]).rowcount
-    counters.add("deliveries_ended:cancelled", ended)
-    return ended
+    """Cancel a batch of what is owed to a stopped endpoint, apart from what is in the air. Returns how many there were.
+
+    Whoever is first in line then is due: the endpoint may be enabled before the next batch, and goes on with it.
+    """
+    with connection.transaction(), connection.cursor(binary=True) as cursor:
+        found = cursor.execute(PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held)]).fetchall()
+        if not found:
+            return 0
+        lines = {(endpoint_id, key) for _, key in found if key is not None}
+        fifo.lock_lines(cursor, lines)
+        wanted = {
+            "ids": arrays.uuids([delivery_id for delivery_id, _ in found]),
+            "low": UUID(bytes=found[0][0]),
+            "high": UUID(bytes=found[-1][0]),
+        }
+        ended = cursor.execute(END_PENDING, {**wanted, "reason": reason}).fetchall()
+        fifo.pass_on(cursor, lines)
+    # The others had ended before, and waited for a manual attempt.
+    counters.add("deliveries_ended:cancelled", sum(was_pending for (was_pending,) in ended))
+    return len(found)

@@ -6,12 +6,13 @@ thousand.
 
 import logging
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import connection, transaction
 
-from deliveries.pipeline import announce, counters, lanes
+from deliveries.pipeline import announce, counters, fifo, lanes
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
-from deliveries.pipeline.wake import nudge
+from deliveries.pipeline.wake import nudge, wake
 from tenants.ids import floor_of
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ WALK_SECONDS = 600
 """In this time the repair has walked over all lanes, a slice at each run."""
 
 LONGEST_PENDING = timedelta(days=30)
+
+EXPIRED_AT_ONCE = 1000
+"""Deliveries in one transaction."""
 
 
 def enough_dispatchers(wanted: int) -> bool:
@@ -132,31 +136,45 @@ def expire_idempotency() -> int:
                 return dropped
 
 
+# By the partial index of what is owed, in old partitions only.
+OLD = f"""
+SELECT d.id, d.endpoint_id, d.ordering_key FROM deliveries_delivery d JOIN tenants_tenant t ON t.id = d.tenant_id
+WHERE d.id < %s AND {lanes.IS_OWED} AND d.created_at < %s - make_interval(days => GREATEST(30, t.retention_days))
+ORDER BY d.id LIMIT {EXPIRED_AT_ONCE}
+"""  # noqa: S608
+
+# In key order, as every statement that touches several deliveries.
+EXPIRE = f"""
+WITH ended AS MATERIALIZED (
+    SELECT d.id, d.status FROM deliveries_delivery d
+    WHERE d.id = ANY(%(ids)s::uuid[]) AND d.id >= %(low)s AND d.id <= %(high)s AND {lanes.IS_OWED}
+    ORDER BY d.id FOR NO KEY UPDATE
+)
+UPDATE deliveries_delivery d
+SET status = CASE WHEN d.status = 'pending' THEN 'failed' ELSE d.status END,
+    cancel_reason = CASE WHEN d.status = 'pending' THEN 'expired' ELSE d.cancel_reason END,
+    completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
+FROM ended WHERE d.id = ended.id AND d.id >= %(low)s AND d.id <= %(high)s
+RETURNING d.tenant_id, d.id, d.event_type, ended.status = 'pending'
+"""  # noqa: S608
+
+
 def expire_pending(*, now: datetime) -> int:
     """End what waited longer than it is kept: the tenant's retention, or 30 days, the longer. Returns how many.
 
-    Who subscribed to `delivery.exhausted` hears of them as of any that failed for good. Reads the partial index of what is owed, in old partitions only.
+    Who subscribed to `delivery.exhausted` hears of them as of any that failed for good, and who is next in line goes on.
     """
     ended: int = 0
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                WITH old AS MATERIALIZED (
-                    SELECT d.id, d.status FROM deliveries_delivery d JOIN tenants_tenant t ON t.id = d.tenant_id
-                    WHERE d.id < %s AND {lanes.IS_OWED}
-                      AND d.created_at < %s - make_interval(days => GREATEST(30, t.retention_days))
-                    ORDER BY d.id LIMIT 1000 FOR NO KEY UPDATE OF d
-                )
-                UPDATE deliveries_delivery d
-                SET status = CASE WHEN d.status = 'pending' THEN 'failed' ELSE d.status END,
-                    cancel_reason = CASE WHEN d.status = 'pending' THEN 'expired' ELSE d.cancel_reason END,
-                    completed_at = COALESCE(d.completed_at, now()), next_attempt_at = NULL, manual_requested_at = NULL
-                FROM old WHERE d.id = old.id
-                RETURNING d.tenant_id, d.id, d.event_type, old.status = 'pending'
-                """,  # noqa: S608
-                [floor_of(now - LONGEST_PENDING), now],
-            )
+            cursor.execute(OLD, [floor_of(now - LONGEST_PENDING), now])
+            old = cursor.fetchall()
+            if not old:
+                return ended
+            lines = {(endpoint_id.bytes, key) for _, endpoint_id, key in old if key is not None}
+            fifo.lock_lines(cursor, lines)
+            wanted = [delivery_id for delivery_id, *_ in old]
+            cursor.execute(EXPIRE, {"ids": wanted, "low": wanted[0], "high": wanted[-1]})
             expired = cursor.fetchall()
             # The others had ended before, and waited for a manual attempt.
             failed = [row for row in expired if row[3]]
@@ -164,9 +182,11 @@ def expire_pending(*, now: datetime) -> int:
             told = [(row[0], row[1]) for row in failed if not row[2].startswith(OPERATIONAL_PREFIXES)]
             if told:
                 announce.keep_expired(cursor, told)
+            fifo.pass_on(cursor, lines)
         counters.add("deliveries_ended:failed", len(failed))
+        wake([(UUID(bytes=endpoint_id), None) for endpoint_id in {endpoint_id for endpoint_id, _ in lines}])
         ended += len(expired)
-        if len(expired) < 1000:
+        if len(old) < EXPIRED_AT_ONCE:
             return ended
 
 

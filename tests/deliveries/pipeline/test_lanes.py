@@ -14,7 +14,9 @@ from deliveries.pipeline import ingest, lanes
 from deliveries.pipeline.book import BEGINNING, NO_ID
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.rounds import until_id
+from deliveries.services import stopping
 from tenants.ids import new_id
+from tenants.services.audit import COMMAND
 from tests.support.builders import (
     deliveries_of,
     lane_of,
@@ -24,6 +26,7 @@ from tests.support.builders import (
     new_event,
     publish,
 )
+from tests.support.running import Webhooks, run_until_dry
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -378,6 +381,26 @@ def test_ending_leaves_what_is_in_the_air_and_what_ended_before(own: psycopg.Con
         ("cancelled", "endpoint_deleted", None),
     ]
     assert pending.status == "pending"
+
+
+def test_who_is_next_in_line_goes_on_when_the_endpoint_is_enabled_between_two_batches(
+    own: psycopg.Connection[Row],
+) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
+        in_line = [new_event(tenant, ordering_key="k", is_fifo=True) for _ in range(lanes.END_BATCH + 3)]
+        ingest.publish(in_line)
+        stopping.disable_endpoint(actor=COMMAND, endpoint=endpoint)
+
+        ended = lanes.end_pending(own, endpoint_id=endpoint.id.bytes, reason="endpoint_disabled", held=[])
+        stopping.enable_endpoint(actor=COMMAND, endpoint=endpoint)
+        run_until_dry()
+
+    assert ended == lanes.END_BATCH
+    statuses = [delivery.status for delivery in deliveries_of(tenant)]
+    assert statuses == ["cancelled"] * lanes.END_BATCH + ["succeeded"] * 3
+    assert len(webhooks.requests) == 3
 
 
 def test_only_weights_that_differ_are_read(own: psycopg.Connection[Row]) -> None:

@@ -190,6 +190,39 @@ def test_what_waited_longer_than_it_is_kept_ends_as_expired() -> None:
         assert (delivery.next_attempt_at is None) is (status != "pending")
 
 
+def test_who_is_next_in_line_goes_on_when_its_head_expires() -> None:
+    tenant = make_tenant(retention_days=30)
+    with Webhooks() as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
+        first, second = (publish(tenant, ordering_key="k", is_fifo=True) for _ in range(2))
+        # Paused for 31 days, and they were published yesterday.
+        head = insert_old(endpoint, 31, ordering_key="k", sequence=0)
+        Delivery.unscoped.filter(id=delivery_of(first).id).update(next_attempt_at=None)
+        forget(endpoint)
+
+        ended = sweeps.expire_pending(now=timezone.now())
+        run_until_dry()
+
+    head.refresh_from_db()
+    assert (ended, head.status, head.cancel_reason) == (1, "failed", "expired")
+    assert [delivery_of(event).status for event in (first, second)] == ["succeeded"] * 2
+    assert len(webhooks.requests) == 2
+
+
+def test_a_whole_line_that_waited_too_long_ends() -> None:
+    endpoint = make_endpoint(make_tenant(retention_days=30), URL, ordering="fifo")
+    head = insert_old(endpoint, 33, ordering_key="k", sequence=1)
+    others = [
+        insert_old(endpoint, days, ordering_key="k", sequence=34 - days, next_attempt_at=None)
+        for days in (32, 31)
+    ]
+
+    assert sweeps.expire_pending(now=timezone.now()) == 3
+    for delivery in (head, *others):
+        delivery.refresh_from_db()
+        assert (delivery.status, delivery.next_attempt_at) == ("failed", None)
+
+
 def test_the_sweep_of_each_second_looks_at_indexes_alone() -> None:
     """The same cost with ten million finished deliveries as with a thousand."""
     from deliveries.pipeline.lanes import IS_ANY_READY
