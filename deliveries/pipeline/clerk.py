@@ -27,7 +27,7 @@ Job = Callable[[psycopg.Connection[Row], bool], Any]
 
 
 class Clerk:
-    def __init__(self, name: str, *, wake_fd: int, statement_timeout_seconds: int) -> None:
+    def __init__(self, name: str, *, wake_fd: int, statement_timeout_seconds: int, options: str = "") -> None:
         self.name = name
         self.is_busy = False
         self.losses = 0
@@ -36,6 +36,8 @@ class Clerk:
         """What ended the thread, if it was not `stop`."""
         self._wake_fd = wake_fd
         self._timeout = statement_timeout_seconds
+        self._options = options
+        """Of its connection (see `database.connect`)."""
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
         self._done: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._is_stopping = False
@@ -85,7 +87,9 @@ class Clerk:
             try:
                 if self._connection is None:
                     self._connection = connect(
-                        application_name=f"webhooks-{self.name}", statement_timeout_seconds=self._timeout
+                        application_name=f"webhooks-{self.name}",
+                        statement_timeout_seconds=self._timeout,
+                        options=self._options,
                     )
                 return job(self._connection, is_repeat)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:

@@ -47,7 +47,7 @@ from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, bootti
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, wanted
 from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
-from deliveries.pipeline.record import Result, record
+from deliveries.pipeline.record import BY_INDEX, Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.results import PLATFORM_FAULT_WAIT, is_by_hand, result_of, wait_of
 from deliveries.pipeline.rounds import Round, RoundWorker
@@ -210,7 +210,9 @@ class Dispatcher:
         self.heart.start()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.lanes_clerk = Clerk("lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5)
-        self.records_clerk = Clerk("records", wake_fd=self.wake_fd, statement_timeout_seconds=10)
+        self.records_clerk = Clerk(
+            "records", wake_fd=self.wake_fd, statement_timeout_seconds=10, options=BY_INDEX
+        )
         self.transport.watch(self.wake_fd)
         self.began = self.last_work = time.monotonic()
         try:

@@ -5,6 +5,10 @@ their transaction: first `lock_lines`, before any row is written; then, when all
 whoever is first in line due. The lock is what makes the two sides see each other: a publisher that found a head waiting
 has committed before that head's end looks for a successor, or comes after it.
 
+`pass_on` locks rows behind those that were written, so not in the order of their keys. Nobody waits for them the other
+way round, because whoever writes to several rows that stand in lines locks the lines first; so does `wake` for attempts
+by hand, which end nothing.
+
 The load never reads those that wait, so the loop idles when all are blocked.
 """
 

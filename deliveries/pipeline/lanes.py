@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import arrays, counters, fifo
-from deliveries.pipeline.database import Row
+from deliveries.pipeline.database import Row, again_after_deadlock
 from deliveries.pipeline.health import Health
 
 ALIVE_SECONDS = 20
@@ -601,6 +601,7 @@ RETURNING ended.status = 'pending'
 """  # noqa: S608
 
 
+@again_after_deadlock
 def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held: Sequence[bytes]) -> int:
     """Cancel a batch of what is owed to a stopped endpoint, apart from what is in the air. Returns how many there were.
 

@@ -10,26 +10,31 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from deliveries.pipeline import counters
+from deliveries.pipeline.lanes import DUE, IS_OWED
 
 COLLECTED: Final = 1_000
 """Deliveries that one reading puts in line at most."""
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('poll ' || %s::text, 0))"
 
-# As the load of a dispatcher reads: what is due, the oldest first. Then it is no longer due to be sent.
-COLLECT = """
+IS_DUE = f"{IS_OWED} AND {DUE} <= now()"
+
+# As the load of a dispatcher reads: what is due, the oldest first. Then it is no longer due to be sent. Locked in key
+# order, as by everybody.
+COLLECT = f"""
 WITH due AS MATERIALIZED (
+    SELECT d.id FROM deliveries_delivery d
+    WHERE d.endpoint_id = %(endpoint)s AND {IS_DUE} ORDER BY {DUE}, d.id LIMIT %(most)s
+), l AS MATERIALIZED (
     SELECT d.id, d.event_id, d.sequence FROM deliveries_delivery d
-    WHERE d.endpoint_id = %(endpoint)s AND (d.status = 'pending' OR d.manual_requested_at IS NOT NULL)
-      AND LEAST(d.next_attempt_at, d.manual_requested_at) <= now()
-    ORDER BY LEAST(d.next_attempt_at, d.manual_requested_at), d.id LIMIT %(most)s FOR NO KEY UPDATE
+    WHERE d.id = ANY(ARRAY(SELECT due.id FROM due)) AND {IS_DUE} ORDER BY d.id FOR NO KEY UPDATE
 ), taken AS (
     UPDATE deliveries_delivery d SET next_attempt_at = NULL, manual_requested_at = NULL
-    FROM due WHERE d.id = due.id RETURNING d.id
+    FROM l WHERE d.id = l.id RETURNING d.id
 )
 INSERT INTO deliveries_pollitem (tenant_id, endpoint_id, delivery_id, event_id)
-SELECT %(tenant)s, %(endpoint)s, due.id, due.event_id FROM due JOIN taken USING (id) ORDER BY due.sequence, due.id
-"""
+SELECT %(tenant)s, %(endpoint)s, l.id, l.event_id FROM l JOIN taken USING (id) ORDER BY l.sequence, l.id
+"""  # noqa: S608
 
 READ = """
 SELECT i.id, d.id, d.event_id, d.event_type, d.body, e.data, e.occurred_at, e.hops, d.attempt_count
@@ -77,10 +82,13 @@ class UnknownPosition(Exception):
 
 def advance(*, tenant_id: UUID, endpoint_id: UUID, consumer: str, after: int | None) -> int:
     """Put in line what is due, acknowledge up to `after`; where the consumer reads on. Raises UnknownPosition."""
+    # Two transactions: each locks deliveries in the order of their keys, one after the other they would not be in it.
     with transaction.atomic(), connection.cursor() as cursor:
         # Numbers are given by one reader at a time, whose transaction is over before the next one's begin.
         cursor.execute(LOCK, [str(endpoint_id)])
         cursor.execute(COLLECT, {"endpoint": endpoint_id, "tenant": tenant_id, "most": COLLECTED})
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LOCK, [str(endpoint_id)])
         if after is not None:
             cursor.execute(LAST, [endpoint_id])
             if after > cursor.fetchone()[0]:

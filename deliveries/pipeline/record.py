@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import announce, arrays, fifo
-from deliveries.pipeline.database import Row
+from deliveries.pipeline.database import Row, again_after_deadlock
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,11 @@ FROM unnest(%s::uuid[], %s::int[], %s::bool[], %s::float8[], %s::bool[], %s::tex
 WHERE d.id = r.id AND d.attempt_count = r.read_count AND d.id >= %s AND d.id <= %s
 """
 
+BY_INDEX = "-c enable_seqscan=off -c enable_bitmapscan=off"
+"""Options of a connection that records. UPDATE locks rows in the order in which its plan comes to them: by an index that is
+the order of their keys, whichever join it is; a table of a few hundred rows would be read as it lies. (To lock the rows
+first, in a CTE, costs a fifth more.)"""
+
 
 def record(connection: psycopg.Connection[Row], results: Sequence[Result], *, is_retry: bool = False) -> None:
     """Commit all of them. Raises psycopg.OperationalError when the database is away: call again with `is_retry`.
@@ -131,10 +136,11 @@ def record(connection: psycopg.Connection[Row], results: Sequence[Result], *, is
         _write(connection, [_bare(results[0])])
 
 
+@again_after_deadlock
 def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> None:
     if not results:
         return
-    # In key order, as every statement that touches several deliveries.
+    # In key order, as every statement that touches several deliveries; see BY_INDEX.
     ordered = sorted(results, key=lambda result: result.delivery_id)
     low, high = UUID(bytes=ordered[0].delivery_id), UUID(bytes=ordered[-1].delivery_id)
     lines = {result.line for result in results if result.line is not None}

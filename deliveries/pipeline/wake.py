@@ -16,7 +16,7 @@ from celery import current_app
 from django.db import DatabaseError, connection, transaction
 
 from deliveries.models import Delivery
-from deliveries.pipeline import arrays, counters
+from deliveries.pipeline import arrays, counters, fifo
 from deliveries.pipeline.database import Row
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,18 @@ def end_holds(endpoint_ids: Iterable[UUID]) -> None:
         cursor.execute(END_HOLDS, [list(endpoint_ids)])
 
 
+# In key order. The lines first, as by everybody: who ends a head locks the next one behind it, whichever key that has.
+REQUEST = """
+WITH l AS MATERIALIZED (
+    SELECT d.id FROM deliveries_delivery d
+    WHERE d.id = ANY(%(ids)s::uuid[]) AND d.id >= %(low)s AND d.id <= %(high)s AND d.manual_requested_at IS NULL
+    ORDER BY d.id FOR NO KEY UPDATE
+)
+UPDATE deliveries_delivery d SET manual_requested_at = %(now)s
+FROM l WHERE d.id = l.id AND d.id >= %(low)s AND d.id <= %(high)s
+"""
+
+
 def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> int:
     """One attempt more, whatever the state. Inside the caller's transaction; wakes the lanes after it.
 
@@ -126,11 +138,14 @@ def request_manual_attempt(deliveries: Iterable[Delivery], *, now: datetime) -> 
     rows = list(deliveries)
     if not rows:
         return 0
-    changed = (
-        Delivery.unscoped.filter(id__in=[row.id for row in rows])
-        .exclude(manual_requested_at__isnull=False)
-        .update(manual_requested_at=now)
-    )
+    wanted = [row.id for row in rows]
+    with connection.cursor() as cursor:
+        fifo.lock_lines(
+            cursor,
+            {(row.endpoint_id.bytes, row.ordering_key) for row in rows if row.ordering_key is not None},
+        )
+        cursor.execute(REQUEST, {"ids": wanted, "low": min(wanted), "high": max(wanted), "now": now})
+        changed: int = cursor.rowcount
     lanes = [(row.endpoint_id, None) for row in rows]
     let_through({row.endpoint_id for row in rows})
     transaction.on_commit(lambda: wake(lanes))

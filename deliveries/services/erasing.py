@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from deliveries.models import Attempt, Delivery, Event, IncomingRequest
-from deliveries.pipeline.cancel import cancel
+from deliveries.pipeline.cancel import cancel, hold
 from deliveries.pipeline.json_bytes import format_time
 from deliveries.services import exports
 from deliveries.services.deliveries import created_after
@@ -68,6 +68,7 @@ def _erase_copies(tenant_id: UUID, event: Event) -> None:
     deliveries = Delivery.objects.for_tenant(tenant_id)
     of_event = created_after(deliveries, event.created_at).filter(event_id=event.id)
     delivery_ids = list(of_event.order_by("id").values_list("id", flat=True))
+    hold(tenant_id=tenant_id, delivery_ids=delivery_ids)
     cancel(tenant_id=tenant_id, delivery_ids=delivery_ids, reason=Delivery.CancelReason.PAYLOAD_ERASED)
     of_event.filter(Q(body__isnull=False) | Q(manual_requested_at__isnull=False)).update(
         body=None, manual_requested_at=None

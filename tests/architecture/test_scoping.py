@@ -98,7 +98,6 @@ UNSCOPED = {
     ("tenants/services/invitations.py", "unsent"): "a sweep over all tenants",
     ("tenants/services/invitations.py", "send"): "the task knows the invitation alone",
     ("tenants/services/invitations.py", "find"): "the token is all that is known",
-    ("deliveries/pipeline/wake.py", "request_manual_attempt"): "rows that the caller found through the door",
 }
 """Who may use the bypass, and why."""
 

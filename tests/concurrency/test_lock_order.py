@@ -3,23 +3,39 @@
 Seen in a prototype without locking in key order: 8 deadlocks in 26 statements.
 """
 
+import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
-from uuid import UUID
+from datetime import timedelta
 
 import psycopg
 import pytest
+from django.db import DatabaseError, connections, transaction
+from django.utils import timezone
 
-from deliveries.pipeline import ingest, lanes
+from deliveries.models import Delivery
+from deliveries.pipeline import fifo, ingest, lanes, polling, sweeps
+from deliveries.pipeline.cancel import cancel
+from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
-from deliveries.pipeline.record import record
+from deliveries.pipeline.record import BY_INDEX, record
 from deliveries.pipeline.rounds import until_id
-from deliveries.pipeline.wake import wake_lanes
+from deliveries.pipeline.wake import request_manual_attempt, wake_lanes
+from deliveries.services import erasing
 from tenants.ids import new_id
 from tests.deliveries.pipeline.test_record import result_of
-from tests.support.builders import deliveries_of, make_endpoints, make_tenant, new_event
+from tests.support.builders import (
+    deliveries_of,
+    events_of,
+    make_endpoint,
+    make_endpoints,
+    make_tenant,
+    new_event,
+)
+from tests.support.running import until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -38,13 +54,14 @@ def run_together(works: list[Work]) -> tuple[int, list[str]]:
 
     def repeat(who: int) -> None:
         dice = random.Random(who)
-        with connect(application_name="test", statement_timeout_seconds=10) as own:
+        with connect(application_name="test", statement_timeout_seconds=10, options=BY_INDEX) as own:
             while time.monotonic() < until and not failures:
                 try:
                     works[who](own, dice)
                     counts[who] += 1
-                except psycopg.Error as error:
-                    failures.append(f"{who}: {type(error).__name__}: {error}")
+                except (psycopg.Error, DatabaseError) as error:
+                    failures.append(f"{works[who].__name__}: {type(error).__name__}: {error}")
+        connections.close_all()
 
     threads = [threading.Thread(target=repeat, args=[who]) for who in range(len(works))]
     for thread in threads:
@@ -89,30 +106,124 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
     assert statements > 50
 
 
-def test_records_ends_and_cancels_do_not_lock_each_other_up() -> None:
+@pytest.mark.parametrize("ordering", ["none", "fifo"])
+def test_records_ends_cancels_retries_and_erasures_do_not_lock_each_other_up(
+    ordering: str, caplog: pytest.LogCaptureFixture
+) -> None:
     tenant = make_tenant()
-    endpoint = make_endpoints(tenant, ["http://127.0.0.1:9/"])[0]
-    ingest.publish([new_event(tenant) for _ in range(200)])
-    deliveries = deliveries_of(tenant)
+    is_fifo = ordering == "fifo"
+    endpoints = make_endpoints(tenant, ["http://127.0.0.1:9/"] * 3, ordering=ordering)
+    ingest.publish(
+        [new_event(tenant, ordering_key=f"k{n % 7}" if is_fifo else None, is_fifo=is_fifo) for n in range(60)]
+    )
+    events, deliveries = events_of(tenant), deliveries_of(tenant)
+    keys = [delivery.id for delivery in deliveries]
+    line_of = {
+        each.id: (each.endpoint_id.bytes, each.ordering_key)
+        for each in deliveries
+        if each.ordering_key is not None
+    }
+    later = timezone.now() + timedelta(days=31)
 
     def keep(own: Connection, dice: random.Random) -> None:
-        # What two holders of a lane, one of them a zombie, would write; never a success, so that all stay pending.
-        record(own, [result_of(delivery, wait_seconds=0.0) for delivery in dice.sample(deliveries, 100)])
+        # What two holders of a lane, one of them a zombie, would write.
+        chosen = dice.sample(deliveries, 60)
+        record(own, [result_of(each, wait_seconds=None, line=line_of.get(each.id)) for each in chosen])
 
     def end(own: Connection, dice: random.Random) -> None:
-        held = [delivery.id.bytes for delivery in dice.sample(deliveries, 195)]
+        endpoint = dice.choice(endpoints)
+        held = [key.bytes for key in dice.sample(keys, 140)]
         lanes.end_pending(own, endpoint_id=endpoint.id.bytes, reason="endpoint_disabled", held=held)
         time.sleep(0.02)
 
-    def touch(own: Connection, dice: random.Random) -> None:
-        chosen = [UUID(int=delivery.id.int) for delivery in dice.sample(deliveries, 50)]
-        own.execute(
-            "WITH l AS MATERIALIZED (SELECT id FROM deliveries_delivery WHERE id = ANY(%s) ORDER BY id"
-            " FOR NO KEY UPDATE) UPDATE deliveries_delivery d SET manual_requested_at = NULL FROM l WHERE d.id = l.id",
-            [chosen],
-        )
+    def call_off(_: Connection, dice: random.Random) -> None:
+        with transaction.atomic():
+            cancel(
+                tenant_id=tenant.id,
+                delivery_ids=dice.sample(keys, 50),
+                reason=Delivery.CancelReason.REQUESTED,
+            )
 
-    statements, failures = run_together([keep, keep, end, touch])
+    def ask(_: Connection, dice: random.Random) -> None:
+        with transaction.atomic():
+            request_manual_attempt(dice.sample(deliveries, 50), now=timezone.now())
+
+    def expire(_: Connection, __: random.Random) -> None:
+        sweeps.expire_pending(now=later)
+        time.sleep(0.1)
+
+    def erase(_: Connection, dice: random.Random) -> None:
+        with transaction.atomic():
+            erasing._erase_copies(tenant.id, dice.choice(events))
+
+    def fetch(_: Connection, dice: random.Random) -> None:
+        """As the receiver of an endpoint of kind poll, which has no order but that of its line."""
+        endpoint = dice.choice(endpoints)
+        items = polling.read(tenant_id=tenant.id, endpoint_id=endpoint.id, position=0, most=30)
+        after = items[-1][0] if items else None
+        polling.advance(tenant_id=tenant.id, endpoint_id=endpoint.id, consumer="test", after=after)
+
+    def begin_again(own: Connection, _: random.Random) -> None:
+        """So that there is something to do, as long as it lasts."""
+        with own.transaction(), own.cursor() as cursor:
+            fifo.lock_lines(cursor, line_of.values())
+            cursor.execute(
+                "WITH l AS MATERIALIZED (SELECT id FROM deliveries_delivery WHERE tenant_id = %s ORDER BY id"
+                " FOR NO KEY UPDATE) UPDATE deliveries_delivery d SET status = 'pending', attempt_count = 0,"
+                " next_attempt_at = CASE WHEN ordering_key IS NULL THEN now() END, manual_requested_at = NULL,"
+                " completed_at = NULL, cancel_reason = NULL, body = '{}' FROM l WHERE d.id = l.id",
+                [tenant.id],
+            )
+            fifo.pass_on(cursor, line_of.values())
+        time.sleep(0.01)
+
+    works: list[Work] = [keep, keep, end, call_off, ask, expire, erase, begin_again]
+    statements, failures = run_together(works if is_fifo else [*works, fetch])
 
     assert failures == []
+    # Nor did any of them have to begin again.
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
     assert statements > 50
+
+
+def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_was_never_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing of the product locks rows in another order than that of their keys; here somebody else does."""
+    tenant = make_tenant()
+    make_endpoint(tenant, "http://127.0.0.1:9/")
+    ingest.publish([new_event(tenant) for _ in range(2)])
+    first, second = deliveries_of(tenant)
+    lock = "SELECT FROM deliveries_delivery WHERE id = %s FOR NO KEY UPDATE"
+    done: list[bool] = []
+    fd = os.eventfd(0)
+    clerk = Clerk("records", wake_fd=fd, statement_timeout_seconds=10)
+
+    with (
+        connect(application_name="test", statement_timeout_seconds=10) as other,
+        caplog.at_level(logging.WARNING),
+    ):
+        with other.transaction():
+            other.execute(lock, [second.id])
+            clerk.give(
+                lambda own, is_repeat: record(own, [result_of(first), result_of(second)], is_retry=is_repeat),
+                lambda _: done.append(True),
+            )
+            until(lambda: is_anybody_waiting(other))
+            # Who has waited for a second first is the one that PostgreSQL ends.
+            time.sleep(0.5)
+            other.execute(lock, [first.id])
+        os.eventfd_read(fd)
+    clerk.collect()
+    clerk.stop()
+    os.close(fd)
+
+    assert (done, clerk.losses) == ([True], 0)
+    assert [each.attempt_count for each in deliveries_of(tenant)] == [1, 1]
+    assert [each.getMessage() for each in caplog.records] == ["again after a deadlock"]
+
+
+def is_anybody_waiting(own: Connection) -> bool:
+    return own.execute(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+    ).fetchone() != (0,)
