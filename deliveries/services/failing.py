@@ -5,7 +5,7 @@ time between the first and the last failure, so an endpoint that gets nothing is
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,10 @@ from tenants.services.audit import PLATFORM
 WARNED_AT: Final = 0.8
 """The share of the time, or of the failures, at which a warning is given. The rest of the time has to pass after it."""
 
+NOTICE: Final = timedelta(hours=1)
+"""Between the warning and disabling by number, at least. A warning waits up to `notices.PERIOD` for the notice that it
+goes into; one that finds the endpoint disabled says that alone."""
+
 MOST_AT_A_TIME: Final = 1_000
 """A run handles so many of either; the next one goes on."""
 
@@ -41,7 +45,8 @@ SELECT f.endpoint_id, f.failing_since FROM (
 WHERE (f.warned_at IS NOT NULL) = %(is_warned)s AND f.failures >= %(fewest)s AND (
     (f.longest > interval '0' AND f.failed_at - f.failing_since >= %(share)s * f.longest
      AND (f.warned_at IS NULL OR f.warned_at <= now() - %(rest)s * f.longest))
-    OR f.failures >= %(share)s * f.most
+    OR (f.failures >= %(share)s * f.most
+        AND (f.warned_at IS NULL OR f.warned_at <= now() - make_interval(secs => %(notice)s)))
 )
 ORDER BY f.failing_since, f.endpoint_id LIMIT %(limit)s
 """
@@ -67,6 +72,7 @@ def _failing(*, is_warned: bool, share: float) -> list[tuple[UUID, datetime]]:
         "is_warned": is_warned,
         "share": share,
         "rest": 1 - WARNED_AT,
+        "notice": NOTICE.total_seconds(),
         # Few failures over days are a quiet endpoint's, and may be a few bad hours.
         "fewest": RULES.open_after_failures,
         "limit": MOST_AT_A_TIME,
@@ -101,14 +107,26 @@ def _warn(endpoint_id: UUID, failing_since: datetime, *, now: datetime) -> bool:
         if not _still_failing(endpoint, failing_since):
             return False
         Lane.objects.for_tenant(endpoint.tenant_id).filter(endpoint=endpoint).update(warned_at=now)
-        at = health.disables_at(endpoint)
+        at = _disables_at(endpoint, now)
         health.tell(
             endpoint,
             kind=Kind.ENDPOINT_DISABLING,
             is_quiet=not endpoint.lane.is_own_failing,
-            disables_at=None if at is None else max(at, now).timestamp(),
+            disables_at=None if at is None else at.timestamp(),
         )
     return True
+
+
+def _disables_at(endpoint: Endpoint, now: datetime) -> datetime | None:
+    """The earliest that is known, warned as it is now. By number, when it will be that many is not."""
+    limits = endpoint.tenant.effective_limits
+    most, days = limits["disable_after_failures"], limits["disable_after_days"]
+    by_days = health.disables_at(endpoint)
+    if most and endpoint.lane.failures >= most:
+        return now + NOTICE
+    if by_days is None or not days:
+        return None
+    return max(by_days, now + (1 - WARNED_AT) * timedelta(days=days))
 
 
 def _still_failing(endpoint: Endpoint, failing_since: datetime) -> bool:

@@ -7,13 +7,14 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane
+from deliveries.models import Announcement, Delivery, Endpoint, Job, Lane, Notice
 from deliveries.pipeline import ingest
-from deliveries.services import endpoint_changes, failing, health, job_work, jobs, missed, stopping
+from deliveries.services import endpoint_changes, failing, health, job_work, jobs, missed, notices, stopping
 from deliveries.services.failing import Judged, judge_failing
 from tenants.models import Tenant
 from tenants.services.audit import PLATFORM
 from tests.support.builders import deliveries_of, lane_of, make_endpoint, make_tenant, new_event, publish
+from tests.support.portal import make_member
 from tests.support.running import Webhooks, run_until_dry
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
@@ -83,6 +84,8 @@ def test_nothing_is_disabled_without_a_warning_before(now: datetime) -> None:
     judged = judge_failing(now=now), judge_failing(now=now)
 
     assert judged == (Judged(1, 0), Judged(0, 0))
+    warning = Announcement.objects.for_tenant(tenant).get()
+    assert abs(warning.data["disables_at"] - (now + DAY).timestamp()) < 5
     assert now_of(endpoint).status == "enabled"
 
 
@@ -125,9 +128,36 @@ def test_so_many_failures_in_a_row_are_enough_where_that_is_agreed(now: datetime
     fail(endpoint, since=timedelta(minutes=1), failures=49)
     not_yet = judge_failing(now=now)
     fail(endpoint, since=timedelta(minutes=1), failures=50)
+    too_soon_after_the_warning = judge_failing(now=now)
+    fail(endpoint, since=timedelta(minutes=1), failures=50, warned_at=now - timedelta(hours=1))
     disabled = judge_failing(now=now)
 
-    assert [none, warned, not_yet, disabled] == [Judged(0, 0), Judged(1, 0), Judged(0, 0), Judged(0, 1)]
+    assert [none, warned, not_yet] == [Judged(0, 0), Judged(1, 0), Judged(0, 0)]
+    assert [too_soon_after_the_warning, disabled] == [Judged(0, 0), Judged(0, 1)]
+
+
+def test_who_had_a_notice_a_moment_ago_reads_the_warning_before_it_is_disabled(now: datetime) -> None:
+    """A notice waits for a quarter of an hour after the last one, and says of each endpoint what is so by then."""
+    tenant = make_tenant(limits={"disable_after_failures": 50})
+    make_member(tenant)
+    other, endpoint = make_endpoint(tenant, URL), make_endpoint(tenant, URL)
+    fail(other, since=4 * DAY)
+    judge_failing(now=now)
+    notices.gather(now=now)
+    fail(endpoint, since=timedelta(minutes=1), failures=50)
+    warning = judge_failing(now=now)
+    data = Announcement.objects.for_tenant(tenant).latest("id").data
+
+    minutes = [judge_failing(now=now + timedelta(minutes=minute)) for minute in range(3)]
+    for minute in (3, 16):
+        notices.gather(now=now + timedelta(minutes=minute))
+
+    first, second = Notice.objects.filter(tenant=tenant).order_by("created_at")
+    assert (warning, minutes) == (Judged(1, 0), [Judged(0, 0)] * 3)
+    assert second.created_at - first.created_at == timedelta(minutes=16)
+    assert [fact["kind"] for fact in second.facts] == ["endpoint.disabling"]
+    assert abs(data["disables_at"] - (now + timedelta(hours=1)).timestamp()) < 5
+    assert now_of(endpoint).status == "enabled"
 
 
 def test_an_endpoint_that_recovers_between_look_and_lock_stays_enabled(now: datetime) -> None:
