@@ -112,6 +112,10 @@ HISTOGRAMS = {
         "webhooks_first_attempt_seconds",
         "From acceptance, or the time asked for, to the beginning of the first attempt.",
     ),
+    "delivery_seconds": Counted(
+        "webhooks_delivery_seconds",
+        "From acceptance to the attempt that ended a delivery, well or not, retries included.",
+    ),
     "attempt_seconds": Counted(
         "webhooks_attempt_seconds", "Duration of an attempt, connecting and reading included."
     ),
@@ -121,7 +125,12 @@ HISTOGRAMS = {
     "record_seconds": Counted("webhooks_dispatcher_record_seconds", "Writing down one batch of results."),
 }
 
-BEHIND = "SELECT COALESCE(max(EXTRACT(EPOCH FROM now() - minutes_to)), 0) FROM deliveries_rollupstate"
+# Where nothing was ever rolled up, nobody ever ran the task: since the first tenant.
+BEHIND = """
+SELECT COALESCE(EXTRACT(EPOCH FROM now() - COALESCE(
+    (SELECT max(minutes_to) FROM deliveries_rollupstate), (SELECT min(created_at) FROM tenants_tenant)
+)), 0)
+"""
 
 # Each by its own partial index and no further than a bound. Held ones are those among the scheduled.
 LOOK = """

@@ -44,8 +44,11 @@ BOUNDS = (
     60.0,
     300.0,
     3600.0,
+    21_600.0,
+    86_400.0,
+    345_600.0,
 )
-"""Upper ends of the buckets of every histogram, in seconds."""
+"""Upper ends of the buckets of every histogram, in seconds. The last ones are for retries: by default over 3.5 days."""
 
 MOST_KEYS = 1_000
 """Different counts in memory. Labels are words of the code, so this is never reached; no bug may fill the table."""

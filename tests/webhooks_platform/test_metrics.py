@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deliveries.models import Dispatcher, Lane
 from deliveries.pipeline import counters, sweeps
+from tenants.models import Tenant
 from tests.support.api import error_codes, tenant_api
 from tests.support.builders import make_endpoint, make_endpoints, make_tenant, publish
 from tests.support.running import Reply, Webhooks
@@ -53,6 +54,14 @@ def risen(before: Figures, after: Figures) -> Figures:
         for key in after
         if key[0].endswith(("_total", "_count")) and after[key] != before.get(key, 0)
     }
+
+
+def test_what_was_never_rolled_up_is_behind_since_the_first_tenant(nothing_rolled_up: None) -> None:
+    """Where neither beat nor a worker ever ran, the alert is raised, too."""
+    first = make_tenant()
+    Tenant.objects.filter(id=first.id).update(created_at=timezone.now() - timedelta(days=900))
+
+    assert figures()["webhooks_rollups_behind_seconds", ""] >= 900 * 86_400
 
 
 # --- who may read it --------------------------------------------------------------------------------------------------
@@ -196,12 +205,13 @@ def test_counts_of_several_processes_are_what_happened(web: str) -> None:
         ("webhooks_attempts_total", "succeeded"): 200,
         ("webhooks_attempts_total", "http_error"): 100,
         ("webhooks_first_attempt_seconds_count", ""): 300,
+        ("webhooks_delivery_seconds_count", ""): 300,
         ("webhooks_attempt_seconds_count", ""): 300,
     }
 
 
 def test_histograms_are_whole_and_rise() -> None:
-    counters.observe("first_attempt_seconds", [0.002, 0.03, 7200.0])
+    counters.observe("first_attempt_seconds", [0.002, 0.03, 1_000_000.0])
 
     after = figures()
 
@@ -210,7 +220,7 @@ def test_histograms_are_whole_and_rise() -> None:
     assert buckets == sorted(buckets)
     assert buckets[-1] == after["webhooks_first_attempt_seconds_count", ""]
     assert buckets[-1] - buckets[-2] >= 1
-    assert after["webhooks_first_attempt_seconds_sum", ""] >= 7200
+    assert after["webhooks_first_attempt_seconds_sum", ""] >= 1_000_000
 
 
 def test_refused_requests_and_events_are_counted_by_their_code() -> None:

@@ -24,7 +24,7 @@ from tenants.ids import new_id
             [3.0, 2.0, 0.2], 1.0, {"h:sum": 5.2, "h:0.25": 1, "h:2.5": 1, "h:5.0": 1}, id="unsorted"
         ),
         pytest.param([1500.0, 20.0], 1000.0, {"h:sum": 1.52, "h:0.025": 1, "h:2.5": 1}, id="milliseconds"),
-        pytest.param([4000.0, 5000.0], 1.0, {"h:sum": 9000.0, "h:+Inf": 2}, id="beyond the last bound"),
+        pytest.param([4e5, 5e5], 1.0, {"h:sum": 9e5, "h:+Inf": 2}, id="beyond the last bound"),
         pytest.param([-0.25, 0.5], 1.0, {"h:sum": 0.25, "h:0.001": 1, "h:0.5": 1}, id="clocks that differ"),
         pytest.param([-0.5], 1.0, {"h:sum": 0.0, "h:0.001": 1}, id="a sum never falls"),
     ],
