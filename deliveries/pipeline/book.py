@@ -5,6 +5,10 @@ No database and no network in here, so its rules can be tested with numbers. Cal
 Fairness is one rule at every level: a tenant starts, loads or takes something more only while it has less of it than is
 free. One tenant alone then has at most half; n greedy tenants have 1/(n+1) each; and as much always stays free for
 whoever comes next. A tenant's weight multiplies what it may have, and how many requests it starts in its turn.
+
+What hangs has at most half of the slots. It is too late to count it when it hangs, so what may hang is counted with it:
+every request of a lane that is not known to be quick. Of this half a tenant gets the less, the less is left of it: what
+hangs is not back soon, and whoever comes next is not known yet either.
 """
 
 import heapq
@@ -39,6 +43,12 @@ TURN_SECONDS = 0.1
 
 SLOW_SECONDS = 1.0
 """From here on a transfer counts as slow; those together take at most half of the slots."""
+
+DOUBT = 4
+"""A tenant starts something that may hang only while its part of that half is less than so many times the square of the
+part that is free. Alone it gets six tenths of the half for endpoints that have not answered yet; twenty tenants, one after
+the other, leave an eightieth of it. (With a plain multiple, each would take the same part of what is left, and six leave
+nothing until their requests time out.)"""
 
 LONGEST_PACE_IN_MEMORY = 1.0
 """Seconds to the next token up to which a lane is kept; beyond it, it is given back with a hold."""
@@ -116,9 +126,15 @@ class TenantShare:
     lanes: int = 0
     loaded: int = 0
     in_air: int = 0
+    in_doubt: int = 0
+    """In the air of its lanes that are not quick."""
     sendable: "deque[HeldLane]" = field(default_factory=deque)
+    set_aside: "OrderedDict[HeldLane, None]" = field(default_factory=OrderedDict)
+    """Sendable ones that are not quick, and found no room."""
     is_waiting: bool = False
     """Stands in `Book.turn` already."""
+    is_aside: bool = False
+    """Stands in `Book.aside` already."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +147,8 @@ class HeldLane:
     queue: deque[Owed] = field(default_factory=deque)
     in_air: int = 0
     slow: int = 0
+    is_quick: bool = False
+    """A good answer came within a second since it was taken, and nothing of it has been slow since."""
     unrecorded: int = 0
     flying: dict[bytes, int] = field(default_factory=dict)
     """Ids in the air or not yet recorded, and how often: a load leaves them out. A retry that is due at once may be
@@ -146,7 +164,7 @@ class HeldLane:
     """Its endpoint wants them in order."""
     is_loading: bool = False
     is_sendable: bool = False
-    """Stands in its tenant's queue of sendable lanes."""
+    """Stands in its tenant's queue of sendable lanes, or was set aside there."""
     is_unfinished: bool = False
     """More is to be ended than one round ended."""
     is_hungry: bool = False
@@ -239,12 +257,18 @@ class Book:
         """Of the tenants whose weight is not 1."""
         self.shares: dict[bytes, TenantShare] = {}
         self.turn: deque[TenantShare] = deque()
+        self.aside: list[TenantShare] = []
+        """Tenants that have nothing to send but what was set aside."""
+        self.is_less_in_doubt = False
+        """Since they were last looked at."""
         self.paced: list[tuple[float, bytes]] = []
         """A heap: when the next token of a lane is due."""
         self.held_back: list[HeldLane] = []
         """Lanes that give up their place because their next token takes long."""
         self.in_air = 0
-        self.slow = 0
+        self.in_doubt = 0
+        """In the air of lanes that are not quick: what hangs, and what may."""
+        self.most_in_doubt = max(1, capacity // 2)
         self.loaded = 0
         self.payloads: dict[bytes, Payload] = {}
         self.unused: OrderedDict[bytes, Payload] = OrderedDict()
@@ -267,6 +291,7 @@ class Book:
 
     def let_go(self, lane: HeldLane) -> None:
         self.drop_queue(lane)
+        lane.share.set_aside.pop(lane, None)
         if self.lanes.pop(lane.endpoint_id, None) is not None:
             lane.share.lanes -= 1
             share = lane.share
@@ -384,6 +409,9 @@ class Book:
         ):
             return
         lane.is_sendable = True
+        self._queue(lane)
+
+    def _queue(self, lane: HeldLane) -> None:
         share = lane.share
         share.sendable.append(lane)
         if not share.is_waiting:
@@ -401,6 +429,8 @@ class Book:
 
     def next_lane(self) -> HeldLane | None:
         """The lane that may start one request now: tenants in turn, then lanes. None: nobody may."""
+        if self.aside and self.is_less_in_doubt:
+            self._look_at_those_aside()
         for _ in range(len(self.turn)):
             share = self.turn.popleft()
             if share.in_air >= share.weight * (self.capacity - self.in_air):
@@ -408,29 +438,59 @@ class Book:
                 self.turn.append(share)
                 continue
             lane = self._next_of(share)
-            if not share.sendable:
-                share.is_waiting = False
-            elif lane is not None:
+            if share.sendable or (share.set_aside and lane is not None):
                 self._line_up(share)
             else:
-                self.turn.append(share)
+                share.is_waiting = False
+                if share.set_aside and not share.is_aside:
+                    share.is_aside = True
+                    self.aside.append(share)
             if lane is not None:
                 return lane
         return None
 
     def _next_of(self, share: TenantShare) -> HeldLane | None:
-        for _ in range(len(share.sendable)):
-            lane = share.sendable.popleft()
+        has_room = self._has_room_for_doubt(share)
+        while True:
+            if has_room and share.set_aside:
+                lane, _ = share.set_aside.popitem(last=False)
+            elif share.sendable:
+                lane = share.sendable.popleft()
+                if not has_room and not lane.is_quick:
+                    # What hangs, or may, has its part of the slots already; quick lanes go on.
+                    share.set_aside[lane] = None
+                    continue
+            else:
+                return None
             lane.is_sendable = False
             if not lane.queue or lane.is_hungry or lane.is_dropped or lane.in_air >= lane.limit:
-                continue
-            if lane.slow and self.slow * 2 >= self.capacity:
-                # Half of the slots hang already, and this lane hangs too: it waits for an answer.
                 continue
             if lane.config.rate_limit is not None and self._must_wait(lane):
                 continue
             return lane
-        return None
+
+    def _has_room_for_doubt(self, share: TenantShare) -> bool:
+        free = self.most_in_doubt - self.in_doubt
+        return free > 0 and share.in_doubt * self.most_in_doubt < DOUBT * share.weight * free * free
+
+    def _look_at_those_aside(self) -> None:
+        """Once after answers, not at each start: there may be as many as there are tenants.
+
+        They have waited the longest, so they go before those whose answers made the room.
+        """
+        self.is_less_in_doubt = False
+        still: list[TenantShare] = []
+        first: list[TenantShare] = []
+        for share in self.aside:
+            if not self._has_room_for_doubt(share):
+                still.append(share)
+                continue
+            share.is_aside = False
+            if share.set_aside and not share.is_waiting:
+                share.is_waiting = True
+                first.append(share)
+        self.aside = still
+        self.turn.extendleft(reversed(first))
 
     def _must_wait(self, lane: HeldLane) -> bool:
         """Whether its pace has no token now. Then it is offered again when it has, or given back if that takes long."""
@@ -462,6 +522,9 @@ class Book:
         lane.in_air += 1
         lane.share.in_air += 1
         self.in_air += 1
+        if not lane.is_quick:
+            lane.share.in_doubt += 1
+            self.in_doubt += 1
         lane.served += 1
         if lane.config.rate_limit is not None:
             lane.tokens -= 1.0
@@ -487,13 +550,36 @@ class Book:
         self.in_air -= 1
         if was_slow:
             lane.slow -= 1
-            self.slow -= 1
+        if not lane.is_quick:
+            self._less_in_doubt(lane, 1)
+            if is_good and not was_slow and not lane.slow:
+                self._is_quick_now(lane)
         if is_good:
             if lane.slots < lane.config.max_in_flight:
                 lane.slots += 1.0
         elif is_timeout:
             lane.slots = max(1.0, lane.slots / 2)
         self.offer(lane)
+
+    def hangs(self, lane: HeldLane) -> None:
+        """One of its transfers became slow; the others of it may, too."""
+        lane.slow += 1
+        if lane.is_quick:
+            lane.is_quick = False
+            lane.share.in_doubt += lane.in_air
+            self.in_doubt += lane.in_air
+
+    def _is_quick_now(self, lane: HeldLane) -> None:
+        self._less_in_doubt(lane, lane.in_air)
+        lane.is_quick = True
+        if lane in lane.share.set_aside:
+            del lane.share.set_aside[lane]
+            self._queue(lane)
+
+    def _less_in_doubt(self, lane: HeldLane, count: int) -> None:
+        lane.share.in_doubt -= count
+        self.in_doubt -= count
+        self.is_less_in_doubt = True
 
     def hold_back(self, lane: HeldLane, *, reason: Hold, until: float) -> None:
         """Its answers say that nothing more should start before. Afterwards it begins with one request at a time."""

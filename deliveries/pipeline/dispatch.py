@@ -377,8 +377,7 @@ class Dispatcher:
             flight = flights.popleft()
             if not flight.is_over:
                 flight.is_slow = True
-                flight.lane.slow += 1
-                self.book.slow += 1
+                self.book.hangs(flight.lane)
                 self.attention.add(flight.lane)
 
     def _start(

@@ -75,7 +75,8 @@ def test_receivers_that_behave_badly_have_their_own_outcomes(place: Place) -> No
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("endpoints", "capacity", "in_air", "most_memory_mb"),
-    [(1_000, 2_048, 1_000, MOST_MEMORY_MB), (1_500, 8_192, 3_000, MOST_MEMORY_MB + 100)],
+    # Twenty and thirty tenants; the first would have 915 of its 1,024 slots if all came at the same moment.
+    [(1_000, 2_048, 850, MOST_MEMORY_MB), (1_500, 8_192, 3_000, MOST_MEMORY_MB + 100)],
 )
 def test_hanging_endpoints_leave_room_for_the_others(
     place: Place, endpoints: int, capacity: int, in_air: int, most_memory_mb: int
@@ -97,7 +98,8 @@ def test_hanging_endpoints_leave_room_for_the_others(
 
     memory = place.memory_mb("dispatch")
     print(f"{endpoints} hang, {still} in the air: {compared}, {memory:.0f} MB")
-    assert still >= in_air
+    # The receiver counts some that were given up a moment ago.
+    assert in_air <= still <= capacity // 2 + 64
     assert memory < most_memory_mb
     assert compared.ratio > LEAST
 

@@ -28,7 +28,13 @@ def a_tenant() -> bytes:
 
 
 def hold(
-    book: Book, tenant_id: bytes, *, owed: int, slots: float = 10.0, max_in_flight: int = 10
+    book: Book,
+    tenant_id: bytes,
+    *,
+    owed: int,
+    slots: float = 10.0,
+    max_in_flight: int = 10,
+    is_quick: bool = True,
 ) -> HeldLane:
     """A lane with so many deliveries loaded."""
     endpoint_id = new_id().bytes
@@ -58,6 +64,7 @@ def hold(
         broken=None,
     )
     lane = book.hold(endpoint_id=endpoint_id, tenant_id=tenant_id, config=config, slots=slots, now=0.0)
+    lane.is_quick = is_quick
     book.add(lane, [an_owed(endpoint_id) for _ in range(owed)])
     return lane
 
@@ -88,6 +95,10 @@ def start(book: Book, most: int = 100_000) -> list[HeldLane]:
         book.started(lane, lane.queue.popleft())
         started.append(lane)
     return started
+
+
+def answer(book: Book, lane: HeldLane, *, is_good: bool = True, was_slow: bool = False) -> None:
+    book.answered(lane, is_good=is_good, is_timeout=False, was_slow=was_slow)
 
 
 def a_payload(tenant_id: bytes, size: int) -> Payload:
@@ -190,8 +201,8 @@ def test_a_lane_begins_with_few_requests_grows_with_answers_and_halves_on_time_o
             book.answered(lane, is_good=True, is_timeout=False, was_slow=False)
         sizes.append(len(start(book)))
     for _ in range(2):
+        book.hangs(lane)
         book.answered(lane, is_good=False, is_timeout=True, was_slow=True)
-        lane.slow = book.slow = 0
     book.answered(lane, is_good=False, is_timeout=False, was_slow=False)
     after_failures = lane.limit
 
@@ -201,19 +212,148 @@ def test_a_lane_begins_with_few_requests_grows_with_answers_and_halves_on_time_o
     assert book.next_lane() is None
 
 
-def test_lanes_whose_answers_hang_have_half_of_the_slots_together() -> None:
+def test_lanes_that_have_not_answered_have_half_of_the_slots_together() -> None:
     """Each tenant on its own is within its share; all of them together must leave half to those who answer."""
-    book = Book(capacity=20)
-    hanging = [hold(book, a_tenant(), owed=5, slots=2.0) for _ in range(6)]
-    start(book, 12)
-    for lane in hanging:
-        lane.slow, book.slow = 2, book.slow + 2
-    quick = hold(book, a_tenant(), owed=3, slots=5.0)
-    for lane in hanging:
-        lane.slots = 5.0
-        book.offer(lane)
+    book = Book(capacity=100)
+    untried = [hold(book, a_tenant(), owed=5, slots=2.0, is_quick=False) for _ in range(100)]
+    first = start(book)
+    quick = hold(book, a_tenant(), owed=30, slots=30.0, max_in_flight=30)
 
-    assert start(book) == [quick] * 3
+    second = start(book)
+
+    assert len(first) == book.in_doubt == 50
+    assert set(first) <= set(untried)
+    # One tenant has no more than is free.
+    assert second == [quick] * 25
+
+
+def test_tenants_whose_endpoints_hang_leave_room_for_an_endpoint_that_nobody_knows_yet() -> None:
+    """Each finds less than the one before it: sharing out what is left would leave nothing after six of them."""
+    book = Book(capacity=2048)
+    hanging = []
+    for _ in range(20):
+        tenant = a_tenant()
+        for _ in range(130):
+            hold(book, tenant, owed=5, slots=5.0, is_quick=False)
+        hanging.append(len(start(book)))
+    new = [hold(book, a_tenant(), owed=2, slots=2.0, is_quick=False) for _ in range(8)]
+
+    started = start(book)
+    for lane in new:
+        answer(book, lane)
+
+    assert hanging[:6] == [625, 183, 77, 40, 23, 15]
+    assert sum(hanging) == 1012
+    assert started == new
+    assert start(book) == new
+
+
+def test_twenty_tenants_that_hang_at_once_have_the_same() -> None:
+    book = Book(capacity=2048)
+    for _ in range(20):
+        tenant = a_tenant()
+        for _ in range(30):
+            hold(book, tenant, owed=5, slots=2.0, is_quick=False)
+
+    start(book)
+
+    assert {share.in_doubt for share in book.shares.values()} == {45, 46}
+
+
+def test_one_tenant_alone_may_have_six_tenths_of_that_half() -> None:
+    book = Book(capacity=200)
+    tenant = a_tenant()
+    for _ in range(50):
+        hold(book, tenant, owed=5, slots=2.0, is_quick=False)
+
+    assert len(start(book)) == 61
+
+
+def test_a_tenant_of_weight_three_may_have_more_of_that_half() -> None:
+    book = Book(capacity=100)
+    heavy, light = a_tenant(), a_tenant()
+    book.weigh({heavy: 3})
+    for tenant in (light, heavy):
+        hold(book, tenant, owed=200, slots=200.0, max_in_flight=200, is_quick=False)
+
+    start(book)
+
+    in_doubt = {tenant: share.in_doubt for tenant, share in book.shares.items()}
+    assert (in_doubt[heavy], in_doubt[light]) == (30, 10)
+
+
+def test_lanes_that_answer_go_on_past_those_of_their_tenant_that_were_set_aside() -> None:
+    book = Book(capacity=60)
+    tenant = a_tenant()
+    untried = [hold(book, tenant, owed=1, is_quick=False) for _ in range(30)]
+    started = start(book)
+    quick = hold(book, tenant, owed=5)
+
+    assert started == untried[:19]
+    assert start(book) == [quick] * 5
+
+
+def test_each_answer_lets_one_go_on_that_was_set_aside_and_then_its_endpoint_is_known() -> None:
+    book = Book(capacity=60)
+    lanes = [hold(book, a_tenant(), owed=3, slots=1.0, is_quick=False) for _ in range(40)]
+    started = start(book)
+
+    answer(book, lanes[0])
+    after_one = start(book)
+    answer(book, lanes[1], is_good=False)
+    after_a_failure = start(book)
+
+    assert started == lanes[:30]
+    # Its own next request is that of a quick lane, and takes none of their room.
+    assert after_one == [lanes[30], lanes[0], lanes[0]]
+    assert after_a_failure == [lanes[31]]
+    assert (lanes[0].is_quick, lanes[1].is_quick, book.in_doubt) == (True, False, 30)
+
+
+def test_a_lane_that_was_set_aside_goes_on_when_another_of_its_requests_is_answered() -> None:
+    book = Book(capacity=4)
+    tenant, other = a_tenant(), a_tenant()
+    lane = hold(book, tenant, owed=3, slots=3.0, is_quick=False)
+    hanging = hold(book, other, owed=1, slots=1.0, is_quick=False)
+    started = start(book)
+
+    answer(book, lane)
+
+    assert started == [lane, hanging]
+    assert start(book) == [lane, lane]
+    assert (lane.is_quick, book.in_doubt, len(lane.share.set_aside)) == (True, 1, 0)
+
+
+def test_a_quick_lane_that_begins_to_hang_counts_with_all_it_has_in_the_air() -> None:
+    book = Book(capacity=40)
+    lane = hold(book, a_tenant(), owed=20, slots=8.0, max_in_flight=8)
+    start(book)
+    before = book.in_doubt
+
+    book.hangs(lane)
+    hanging = book.in_doubt
+    answer(book, lane)
+    beside_one_that_hangs = lane.is_quick
+    answer(book, lane, was_slow=True)
+    after_a_slow_answer = lane.is_quick
+    answer(book, lane)
+
+    assert (before, hanging) == (0, 8)
+    assert (beside_one_that_hangs, after_a_slow_answer, lane.is_quick) == (False, False, True)
+    assert (book.in_doubt, lane.share.in_doubt, lane.slow) == (0, 0, 0)
+
+
+def test_a_lane_that_is_let_go_is_not_kept_among_those_set_aside() -> None:
+    book = Book(capacity=4)
+    lanes = [hold(book, a_tenant(), owed=1, is_quick=False) for _ in range(4)]
+    start(book)
+
+    for lane in lanes[2:]:
+        book.let_go(lane)
+    answer(book, lanes[0])
+
+    assert start(book) == []
+    assert not any(share.set_aside for share in [lane.share for lane in lanes])
 
 
 def test_lanes_and_loads_of_a_greedy_tenant_end_when_it_has_as_many_as_are_free() -> None:

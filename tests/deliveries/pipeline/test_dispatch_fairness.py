@@ -50,15 +50,25 @@ def test_new_work_of_a_lane_is_sent_beside_answers_that_hang() -> None:
     assert webhooks.together == []
 
 
-def test_hanging_endpoints_of_one_tenant_leave_room_for_another() -> None:
+@pytest.mark.parametrize(
+    ("name", "capacity", "in_air"),
+    [
+        ("curl", 32, 10),
+        ("requests", 32, 10),
+    ],
+)
+def test_hanging_endpoints_of_one_tenant_leave_room_for_another(
+    name: str, capacity: int, in_air: int
+) -> None:
     hanging, quick = make_tenant(), make_tenant()
-    with Webhooks(a=Reply()) as webhooks, running(capacity=32):
-        for n in range(100):
+    with Webhooks(a=Reply()) as webhooks, running(name=name, capacity=capacity):
+        for n in range(200):
             webhooks.replies[f"/{n}"] = Reply(waits=True)
-        make_endpoints(hanging, [webhooks.url(f"/{n}") for n in range(100)])
+        make_endpoints(hanging, [webhooks.url(f"/{n}") for n in range(200)])
         make_endpoint(quick, webhooks.url("/a"))
         publish(hanging)
-        until(lambda: len(webhooks.open) == 16)
+        publish(hanging)
+        until(lambda: len(webhooks.open) == in_air)
         for n in range(5):
             publish(quick)
             published = time.monotonic()
@@ -66,9 +76,36 @@ def test_hanging_endpoints_of_one_tenant_leave_room_for_another() -> None:
             request = webhooks.wait_for(n + 1, "/a")[-1]
 
             assert request.at - published < 0.5
-        assert webhooks.most_open <= 17
+        assert webhooks.most_open <= in_air + 1
         webhooks.release()
-        until(lambda: len(webhooks.requests) == 105)
+        until(lambda: len(webhooks.requests) == 405)
+
+
+def test_endpoints_that_hang_leave_room_for_one_that_has_not_answered_yet() -> None:
+    """Even if more and more tenants' do: else a new lane, of which nobody knows, would wait for a time-out."""
+    with Webhooks() as webhooks, running(capacity=256):
+        for number in range(6):
+            tenant = make_tenant()
+            webhooks.replies |= {f"/{number}/{n}": Reply(waits=True) for n in range(30)}
+            make_endpoints(tenant, [webhooks.url(f"/{number}/{n}") for n in range(30)], timeout_seconds=30)
+            publish(tenant)
+            publish(tenant)
+            before = len(webhooks.open)
+            until(lambda before=before: len(webhooks.open) > before)  # type: ignore[misc]
+        time.sleep(1.2)
+        held = len(webhooks.open)
+        for n in range(3):
+            new = make_tenant()
+            make_endpoint(new, webhooks.url(f"/new-{n}"))
+            publish(new)
+            published = time.monotonic()
+
+            (request,) = webhooks.wait_for(1, f"/new-{n}")
+
+            assert request.at - published < 0.5
+        assert 100 < held < 128
+        webhooks.release()
+        until(lambda: len(webhooks.requests) == 363)
 
 
 def test_a_backlog_of_one_lane_does_not_delay_another_tenant() -> None:
