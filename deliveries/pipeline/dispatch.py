@@ -149,8 +149,8 @@ class Dispatcher:
         traces: "AttemptTraces | None" = None,
     ) -> None:
         self.me = ids.new_id()
-        self.capacity = min(capacity, raise_descriptor_limit())
-        self.transport = open_transport(self.capacity)
+        self.transport = open_transport(min(capacity, raise_descriptor_limit()))
+        self.capacity = self.transport.most_in_flight
         self.on_gone = on_gone
         """Told of an endpoint that answered 410."""
         self.on_refused = on_refused

@@ -116,6 +116,9 @@ class Answer:
 
 
 class Transport(Protocol):
+    most_in_flight: int
+    """Requests that it can really have in the air at once. What is started beyond that may wait inside."""
+
     def start(self, request: OutgoingRequest) -> None:
         """Send it. Never blocks, never raises for what a customer chose: refusals come back as answers."""
 
@@ -164,6 +167,7 @@ def open_transport(
 
             return CurlTransport(
                 guard=guard,
+                max_in_flight=max_in_flight,
                 dns_servers=dns_servers,
                 verify_ca=verify_ca,
                 max_connections=connections,

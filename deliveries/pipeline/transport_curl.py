@@ -35,11 +35,13 @@ class CurlTransport:
         self,
         *,
         guard: AddressGuard,
+        max_in_flight: int,
         dns_servers: Sequence[str],
         verify_ca: str | None,
         max_connections: int,
         proxy: Proxy | None = None,
     ) -> None:
+        self.most_in_flight = max_in_flight
         self._guard = guard
         self._proxy = proxy
         self._verify_ca = verify_ca or certifi.where()

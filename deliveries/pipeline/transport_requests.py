@@ -35,7 +35,8 @@ from deliveries.pipeline.transport import CONNECT_SECONDS, FIRST_ADDRESS_SECONDS
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 256
-"""Requests really in the air at once; what is started beyond waits, and its time-out with it."""
+"""Requests really in the air at once; what is started beyond waits, and its time-out with it. A dispatcher starts no
+more: else those that hang, of one tenant, would have all threads, and every other tenant would wait for one."""
 
 STALE_TRIES = CONNECTIONS_PER_POOL + 1
 """Kept connections may all have been closed by the receiver at the moment of their use; then a new one is made."""
@@ -60,6 +61,7 @@ class RequestsTransport:
         max_connections: int,
         proxy: Proxy | None = None,
     ) -> None:
+        self.most_in_flight = min(max_in_flight, MAX_THREADS)
         self._proxy = proxy
         # They log URLs and headers of customers, and each connection beyond the pool's size.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -70,7 +72,7 @@ class RequestsTransport:
             Pools(verify_ca or certifi.where(), max(1, max_connections // CONNECTIONS_PER_POOL))
         )
         self._watchdog = Watchdog()
-        self._threads = ThreadPoolExecutor(min(max_in_flight, MAX_THREADS), thread_name_prefix="transport")
+        self._threads = ThreadPoolExecutor(self.most_in_flight, thread_name_prefix="transport")
         self._done: deque[Exchange] = deque()
         self._done_event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
