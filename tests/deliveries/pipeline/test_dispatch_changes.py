@@ -21,6 +21,7 @@ from tests.support.builders import (
     delivery_of,
     lane_of,
     make_endpoint,
+    make_endpoints,
     make_tenant,
     new_event,
     publish,
@@ -36,7 +37,12 @@ def loaded(one: Running) -> int:
     return one.dispatcher.book.loaded
 
 
-def test_a_new_url_and_secret_hold_within_five_seconds_with_deliveries_loaded() -> None:
+def make_three(tenant: Tenant, url: str) -> list[Endpoint]:
+    """One lane loads 512 at most."""
+    return make_endpoints(tenant, [url] * 3, max_in_flight=1)
+
+
+def test_a_new_url_and_secret_hold_within_five_seconds_with_a_thousand_deliveries_loaded() -> None:
     tenant = make_tenant()
     with (
         Webhooks(old=Reply(seconds=0.05)) as before,
@@ -44,48 +50,53 @@ def test_a_new_url_and_secret_hold_within_five_seconds_with_deliveries_loaded() 
         running() as one,
     ):
         after.secret = OTHER_SECRET
-        endpoint = make_endpoint(tenant, before.url("/old"), max_in_flight=1)
-        ingest.publish([new_event(tenant) for _ in range(400)])
+        endpoints = make_three(tenant, before.url("/old"))
+        ingest.publish([new_event(tenant) for _ in range(500)])
+        until(lambda: loaded(one) > 1_000)
         before.wait_for(3)
-        assert loaded(one) > 100
 
-        EndpointSecret.unscoped.filter(endpoint=endpoint).update(
-            encrypted=seal_secret(
-                tenant_id=tenant.id, endpoint_id=endpoint.id, secret=parse_secret(OTHER_SECRET)
+        for endpoint in endpoints:
+            EndpointSecret.unscoped.filter(endpoint=endpoint).update(
+                encrypted=seal_secret(
+                    tenant_id=tenant.id, endpoint_id=endpoint.id, secret=parse_secret(OTHER_SECRET)
+                )
             )
-        )
-        change_endpoint(endpoint, url=after.url("/new"), max_in_flight=50)
+            change_endpoint(endpoint, url=after.url("/new"), max_in_flight=50)
         changed = time.monotonic()
-        until(lambda: len(before.requests) + len(after.requests) == 400, seconds=20)
+        assert loaded(one) > 1_000
+        until(lambda: len(before.requests) + len(after.requests) == 1_500, seconds=20)
 
     assert max(request.at for request in before.requests) - changed < 5
     assert after.unverified == before.unverified == []
-    assert len({request.id for request in before.requests + after.requests}) == 400
+    assert len(deliveries_of(tenant)) == 1_500
+    assert {delivery.attempt_count for delivery in deliveries_of(tenant)} == {1}
 
 
-def test_a_pause_holds_what_is_loaded_and_its_end_lets_it_go_on() -> None:
+def test_a_pause_holds_a_thousand_that_are_loaded_and_its_end_lets_them_go_on() -> None:
     tenant = make_tenant()
     with Webhooks(a=Reply(seconds=0.05)) as webhooks, running() as one:
-        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
-        ingest.publish([new_event(tenant) for _ in range(100)])
+        endpoints = make_three(tenant, webhooks.url("/a"))
+        ingest.publish([new_event(tenant) for _ in range(500)])
+        until(lambda: loaded(one) > 1_000)
         webhooks.wait_for(3)
 
-        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=True)
+        Lane.objects.for_tenant(tenant).update(is_paused=True)
+        assert loaded(one) > 1_000
         until(lambda: not one.dispatcher.book.lanes, seconds=5)
         held = len(webhooks.requests)
         time.sleep(0.3)
         assert len(webhooks.requests) == held
-        assert lane_of(endpoint).dispatcher_id is None
+        assert [lane_of(endpoint).dispatcher_id for endpoint in endpoints] == [None] * 3
 
         webhooks.replies["/a"] = Reply()
-        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=False)
-        wake([(endpoint.id, None)])
-        webhooks.wait_for(100)
-        until(lambda: lane_of(endpoint).ready_at is None)
+        Lane.objects.for_tenant(tenant).update(is_paused=False)
+        wake([(endpoint.id, None) for endpoint in endpoints])
+        webhooks.wait_for(1_500, seconds=30)
+        until(lambda: [lane_of(endpoint).ready_at for endpoint in endpoints] == [None] * 3)
 
-    assert held < 100
-    assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 100
-    assert len({request.id for request in webhooks.requests}) == len(webhooks.requests) == 100
+    assert held < 500
+    assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 1_500
+    assert len(webhooks.requests) == 1_500
 
 
 def test_a_paused_lane_costs_nothing_and_is_not_taken() -> None:
