@@ -1,12 +1,12 @@
 """The Celery tasks of jobs: a slice of work at a time, so that the sweeps in the same queue do not wait."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
 
 from deliveries.services import bulk, erasing, exports, forgetting, job_work, overview
 from deliveries.services.slices import Progress
+from tenants.clock import database_now
 from tenants.services.messages import announce
 
 BEHIND_SECONDS = 0.5
@@ -42,7 +42,7 @@ def run_bulk(bulk_id: str) -> str:
     return progress.value
 
 
-@shared_task(name="deliveries.sample_metrics", ignore_result=True, expires=30)
+@shared_task(name="deliveries.sample_metrics", ignore_result=True)
 def sample_metrics() -> None:
     """Each minute: the totals, from which the admin's dashboard tells speeds."""
     overview.sample()
@@ -63,4 +63,4 @@ def expire_exports() -> None:
 @shared_task(name="deliveries.forget_old", ignore_result=True)
 def forget_old() -> None:
     """Each day: jobs, operators' actions and versions of settings of long ago."""
-    forgetting.forget_old(now=datetime.now(UTC))
+    forgetting.forget_old(now=database_now())

@@ -1,6 +1,6 @@
 """The Celery tasks of delivery: dispatchers on a queue of their own, and the sweeps that repair what a crash left.
 
-Thin: each calls one function of the pipeline.
+Thin: each calls one function of the pipeline. The time that decides what is too old is the database's.
 """
 
 import gc
@@ -10,7 +10,6 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
@@ -31,6 +30,7 @@ from deliveries.services import arrivals, polling, sources, traces
 from deliveries.services.endpoint_deletion import forget_deleted
 from deliveries.services.outgoing import open_configured_transport
 from deliveries.services.stopping import disable_by_answer
+from tenants.clock import database_now
 
 __all__ = [
     "correct_backlog",
@@ -149,48 +149,48 @@ def dispatch() -> str:
     return ending.value
 
 
-@shared_task(name="deliveries.sweep", ignore_result=True, expires=1)
+@shared_task(name="deliveries.sweep", ignore_result=True)
 def sweep() -> None:
     """Each second: take over from the dead, and start a dispatcher if lanes are ready and none has room."""
     sweeps.sweep(wanted=settings.WEBHOOKS_DISPATCHERS)
 
 
-@shared_task(name="deliveries.repair", ignore_result=True, expires=30)
+@shared_task(name="deliveries.repair", ignore_result=True)
 def repair() -> None:
     """Each 30 s: wake lanes whose wake was lost, and forget the secrets of what was deleted."""
-    sweeps.repair(now=datetime.now(UTC))
+    sweeps.repair(now=database_now())
     forget_deleted()
 
 
 @shared_task(name="deliveries.make_partitions", ignore_result=True)
 def make_partitions() -> None:
     """Each hour: partitions ahead."""
-    partitions.ensure_partitions(now=datetime.now(UTC))
+    partitions.ensure_partitions(now=database_now())
 
 
 @shared_task(name="deliveries.retention", ignore_result=True)
 def retention_slice() -> None:
     """Every 20 s: two seconds of what tenants keep no longer."""
-    retention.let_go(now=datetime.now(UTC))
+    retention.let_go(now=database_now())
 
 
 @shared_task(name="deliveries.roll_up", ignore_result=True)
 def roll_up() -> None:
     """Every 20 s: what charts and statistics read."""
-    rollups.roll_up(now=datetime.now(UTC))
+    rollups.roll_up(now=database_now())
 
 
 @shared_task(name="deliveries.drop_partitions", ignore_result=True)
 def drop_partitions() -> None:
     """Each hour: weeks older than the longest retention."""
-    retention.drop_partitions(now=datetime.now(UTC))
+    retention.drop_partitions(now=database_now())
 
 
 @shared_task(name="deliveries.expire", ignore_result=True)
 def expire() -> None:
     """Each hour: idempotency records past their day, and deliveries that waited longer than they are kept."""
     sweeps.expire_idempotency()
-    sweeps.expire_pending(now=datetime.now(UTC))
+    sweeps.expire_pending(now=database_now())
 
 
 @shared_task(name="deliveries.correct_backlog", ignore_result=True)
@@ -202,6 +202,6 @@ def correct_backlog() -> None:
 @shared_task(name="deliveries.forget_incoming", ignore_result=True)
 def forget_incoming() -> None:
     """Each hour: requests to sources that are past their days, inspectors whose time is over, old items of polls."""
-    arrivals.forget_requests(now=datetime.now(UTC))
+    arrivals.forget_requests(now=database_now())
     sources.end_inspectors()
     polling.forget()

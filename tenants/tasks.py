@@ -1,18 +1,18 @@
 """Scheduled work on tenants. Thin: each calls one service."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from celery import shared_task
 
 from tenants import counting
+from tenants.clock import database_now
 from tenants.services import accounts, erasure, forgetting, invitations
 
 
 @shared_task(name="tenants.erase_deleted", ignore_result=True)
 def erase_deleted() -> None:
     """Each day: the rows of tenants deleted 30 days ago."""
-    erasure.erase_deleted_tenants(now=datetime.now(UTC))
+    erasure.erase_deleted_tenants(now=database_now())
 
 
 @shared_task(name="tenants.forget_counters", ignore_result=True)
@@ -24,7 +24,7 @@ def forget_counters() -> None:
 @shared_task(name="tenants.forget_old", ignore_result=True)
 def forget_old() -> None:
     """Each day: links, invitations and sessions that ended long ago."""
-    forgetting.forget_old(now=datetime.now(UTC))
+    forgetting.forget_old(now=database_now())
 
 
 @shared_task(name="tenants.send_invitations", ignore_result=True)

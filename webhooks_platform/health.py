@@ -2,7 +2,6 @@
 
 import logging
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
 from deliveries.pipeline.partitions import weeks_ready
+from tenants.clock import MOST_OFF_SECONDS, database_now
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ WEEKS_SECONDS = 60.0
 
 # One row, by two small indexes: dispatchers are few, and only lanes that wait for one are in the other.
 LOOK = """
-SELECT (SELECT count(*) FROM deliveries_dispatcher WHERE alive_until > now()),
+SELECT extract(epoch FROM clock_timestamp())::float8,
+       (SELECT count(*) FROM deliveries_dispatcher WHERE alive_until > now()),
        (SELECT extract(epoch FROM now() - min(ready_at))::float8 FROM deliveries_lane
          WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
 """
@@ -47,11 +48,12 @@ def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signa
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """200, or 503 without a usable database. A broker that is away degrades: the sweeps do its work, more slowly."""
+    """200, or 503 without a usable database, or with a clock that is far from the database's. A broker that is away degrades: the sweeps do its work, more slowly."""
     report: dict[str, Any] = {
         "status": "ok",
         "database": "ok",
         "broker": broker_state(),
+        "clock": "unknown",
         "dispatchers": None,
         "oldest_ready_lane_seconds": None,
     }
@@ -63,16 +65,25 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
                 report["database"] = "partitions are not made ahead"
             else:
                 cursor.execute(LOOK)
-                report["dispatchers"], seconds = cursor.fetchone()
+                theirs, report["dispatchers"], seconds = cursor.fetchone()
+                report["clock"] = clock_state(time.time() - theirs)
                 report["oldest_ready_lane_seconds"] = None if seconds is None else round(max(seconds, 0.0), 3)
     except (DatabaseError, InterfaceError, PoolTimeout) as error:
         logger.warning("not ready", extra={"error": type(error).__name__})
         report["database"] = "unavailable"
-    if report["database"] != "ok":
+    if report["database"] != "ok" or report["clock"] != "ok":
         report["status"] = "unavailable"
     elif report["broker"] != "ok":
         report["status"] = "degraded"
     return _reply(503 if report["status"] == "unavailable" else 200, report)
+
+
+def clock_state(seconds_ahead: float) -> str:
+    """A process whose clock is off signs, judges and grants by the wrong time: it is to serve nobody."""
+    if abs(seconds_ahead) <= MOST_OFF_SECONDS:
+        return "ok"
+    logger.warning("this machine's clock is off", extra={"seconds": round(seconds_ahead)})
+    return f"{abs(seconds_ahead):.0f} seconds {'ahead of' if seconds_ahead > 0 else 'behind'} the database's"
 
 
 def _migrated() -> bool:
@@ -90,7 +101,7 @@ def _has_partitions() -> bool:
     global _partitions_seen_at  # noqa: PLW0603 - one fact of the process
     now = time.monotonic()
     if _partitions_seen_at is None or now - _partitions_seen_at > WEEKS_SECONDS:
-        if weeks_ready(now=datetime.now(UTC)) < MIN_WEEKS_READY:
+        if weeks_ready(now=database_now()) < MIN_WEEKS_READY:
             return False
         _partitions_seen_at = now
     return True

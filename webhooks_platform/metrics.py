@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +34,7 @@ from deliveries.pipeline.dispatch import Ending
 from deliveries.pipeline.ingest import Refusal
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.partitions import weeks_ready
+from tenants.clock import database_now
 from webhooks_platform.health import broker_state
 
 logger = logging.getLogger(__name__)
@@ -283,5 +283,5 @@ def _weeks_ready() -> int:
     global _weeks  # noqa: PLW0603 - one fact of the process
     now = time.monotonic()
     if _weeks is None or now - _weeks[0] > WEEKS_SECONDS:
-        _weeks = now, weeks_ready(now=datetime.now(UTC))
+        _weeks = now, weeks_ready(now=database_now())
     return _weeks[1]

@@ -5,7 +5,6 @@ The other half of the one writer, beside `ingest`: the tenant of event and endpo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -14,6 +13,7 @@ from deliveries.models import Delivery
 from deliveries.pipeline import counters, fifo
 from deliveries.pipeline.wake import wake
 from tenants import ids
+from tenants.clock import database_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def deliver_again(*, tenant_id: UUID, again: Sequence[Again], trigger: Delivery.
     if not again:
         return []
     # Keys and `created_at` tell the same time: lists look for ranges of the one by the other.
-    at = datetime.now(UTC)
+    at = database_now()
     minter = ids.Minter(int(at.timestamp() * 1_000_000))
     event_ids, endpoint_ids = [one.event_id for one in again], [one.endpoint_id for one in again]
     with connection.cursor() as cursor:

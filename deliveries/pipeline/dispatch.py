@@ -43,7 +43,7 @@ from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import BatchRule
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
-from deliveries.pipeline.heart import MOST_CLOCK_OFFSET, ClockOff, Heart, boottime
+from deliveries.pipeline.heart import ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, wanted
 from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
@@ -126,6 +126,8 @@ class Ending(StrEnum):
     DRY = "dry"
     HANDED_OVER = "handed over"
     DRAINED = "drained"
+    CLOCK_OFF = "clock off"
+    """This machine's clock went more than a minute from the database's."""
     LEASE_LOST = "lease lost"
     DATABASE_LOST = "database lost"
 
@@ -204,8 +206,9 @@ class Dispatcher:
             self.heart.sign_off()
             self.transport.close()
             return Ending.ENOUGH
-        if abs(self.heart.clock_offset) > MOST_CLOCK_OFFSET:
+        if self.heart.is_clock_off:
             self.heart.sign_off()
+            self.transport.close()
             raise ClockOff(self.heart.clock_offset)
         self.heart.start()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -242,6 +245,9 @@ class Dispatcher:
             elif self.lanes_clerk.losses or self.records_clerk.losses:
                 # What the database lost of our lanes' rows cannot be known: a new run begins with none.
                 self._begin_to_end(Ending.DATABASE_LOST, now)
+            elif self.heart.is_clock_off:
+                logger.error("this machine's clock is off", extra={"seconds": self.heart.clock_offset})
+                self._begin_to_end(Ending.CLOCK_OFF, now)
             elif now - self.began > HAND_OVER_SECONDS or self.done > HAND_OVER_DELIVERIES:
                 self._begin_to_end(Ending.HANDED_OVER, now)
             elif now - self.last_work > self.dry_seconds and not self.book.lanes:

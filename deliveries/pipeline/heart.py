@@ -12,13 +12,11 @@ import psycopg
 
 from deliveries.pipeline import counters, lanes
 from deliveries.pipeline.database import Row, connect
+from tenants.clock import MOST_OFF_SECONDS
 
 logger = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Row]
-
-MOST_CLOCK_OFFSET = 60.0
-"""Seconds that this machine's clock may be off the database's: beyond it receivers refuse our signatures as too old."""
 
 
 class ClockOff(RuntimeError):
@@ -69,6 +67,10 @@ class Heart(threading.Thread):
             return
         self.clock_offset = theirs - ours
         self.deadline = before + lanes.DEADLINE_SECONDS
+
+    @property
+    def is_clock_off(self) -> bool:
+        return abs(self.clock_offset) > MOST_OFF_SECONDS
 
     def run(self) -> None:
         pause = float(lanes.RENEW_SECONDS)

@@ -17,7 +17,6 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from deliveries.models import BulkAction
 from deliveries.services import slices
@@ -28,6 +27,7 @@ from deliveries.services.jobs import JobEnded, JobRunning
 from deliveries.services.missed import NothingMissed
 from deliveries.services.slices import SLICE_SECONDS, Progress
 from tenants import access
+from tenants.clock import database_now
 from tenants.services import audit
 from tenants.services.audit import Actor
 from tenants.services.messages import announce
@@ -109,7 +109,7 @@ def _step(bulk_id: UUID) -> Progress:
         has_more = False
         try:
             with transaction.atomic():
-                has_more = bool(action.verb(Call(_actor(row), target, row.arguments, timezone.now())))
+                has_more = bool(action.verb(Call(_actor(row), target, row.arguments, database_now())))
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be done must not keep the others

@@ -12,7 +12,6 @@ import msgspec
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from deliveries.models import Attempt, Delivery, Event, IncomingRequest
 from deliveries.pipeline.cancel import cancel, hold
@@ -20,6 +19,7 @@ from deliveries.pipeline.json_bytes import format_time
 from deliveries.services import exports
 from deliveries.services.deliveries import created_after
 from tenants import ids
+from tenants.clock import database_now
 from tenants.models import IdempotencyRecord, Tenant
 from tenants.services import audit
 from tenants.services.audit import Actor
@@ -55,7 +55,7 @@ def erase_data(*, actor: Actor, tenant: Tenant, event: Event) -> None:
 def erase_echoes() -> int:
     """Returns how many events were looked at."""
     erased = list(
-        Event.unscoped.filter(data_erased_at__gte=timezone.now() - ECHO).defer("data").order_by("id")[:10_000]
+        Event.unscoped.filter(data_erased_at__gte=database_now() - ECHO).defer("data").order_by("id")[:10_000]
     )
     for event in erased:
         with transaction.atomic():

@@ -16,7 +16,6 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from deliveries.models import Delivery, Job
 from deliveries.pipeline.again import deliver_again
@@ -26,6 +25,7 @@ from deliveries.services.deliveries import EndpointStopped, check_sendable
 from deliveries.services.exports import Format
 from deliveries.services.listing import ListFilter
 from deliveries.services.slices import SLICE_SECONDS, Progress
+from tenants.clock import database_now
 
 MOST_PENDING: Final = 5_000
 """Deliveries that may wait for the endpoint before a job makes more: what is published now stands behind them."""
@@ -153,7 +153,7 @@ def _retry(job: Job) -> Progress:
         return _end(job, Job.Status.DONE)
     if any(_is_behind(endpoint_id) for endpoint_id in {row.endpoint_id for row in stretch.rows}):
         return _wait(job)
-    done = picked.retry_batch(tenant_id=job.tenant_id, rows=stretch.rows, now=timezone.now())
+    done = picked.retry_batch(tenant_id=job.tenant_id, rows=stretch.rows, now=database_now())
     return _go_on(job, stretch.reached, done.changed)
 
 
@@ -170,7 +170,7 @@ def _export(job: Job) -> Progress:
     assert job.filter is not None
     stretch = exports.add_part(job, _filter_of(job), Format(job.filter["format"]))
     if stretch is None:
-        job.expires_at = timezone.now() + exports.KEPT
+        job.expires_at = database_now() + exports.KEPT
         job.save(update_fields=["expires_at"])
         return _end(job, Job.Status.DONE)
     if exports.is_too_large(job):

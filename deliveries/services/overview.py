@@ -13,9 +13,9 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
 from deliveries.models import BY_THE_PLATFORM, Dispatcher, Endpoint, Lane, MetricSample
+from tenants.clock import database_now
 from tenants.models import Tenant
 
 KEPT: Final = timedelta(days=1)
@@ -43,7 +43,7 @@ def totals_now() -> dict[str, float]:
 def sample() -> None:
     """Keep the totals as they are, and forget those of yesterday."""
     totals = {key: value for key, value in totals_now().items() if key.startswith(SAMPLED)}
-    now = timezone.now()
+    now = database_now()
     MetricSample.objects.create(at=now, totals=totals)
     MetricSample.objects.filter(at__lt=now - KEPT).delete()
 

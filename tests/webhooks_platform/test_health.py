@@ -2,9 +2,11 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,10 +42,39 @@ def test_all_is_well() -> None:
     status, report = ready()
 
     assert status == 200
-    assert report.keys() == {"status", "database", "broker", "dispatchers", "oldest_ready_lane_seconds"}
-    assert (report["status"], report["database"], report["broker"]) == ("ok", "ok", "ok")
+    assert report.keys() == {
+        "status",
+        "database",
+        "broker",
+        "clock",
+        "dispatchers",
+        "oldest_ready_lane_seconds",
+    }
+    assert [report[name] for name in ("status", "database", "broker", "clock")] == ["ok"] * 4
     assert report["dispatchers"] == 1
     Dispatcher.objects.all().delete()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "status", "clock"),
+    [
+        (58.0, 200, "ok"),
+        (-58.0, 200, "ok"),
+        (69.6, 503, "70 seconds ahead of the database's"),
+        (-5_184_000.4, 503, "5184000 seconds behind the database's"),
+    ],
+)
+def test_a_process_whose_clock_is_off_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch, ahead: float, status: int, clock: str
+) -> None:
+    monkeypatch.setattr(
+        health, "time", SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
+    )
+
+    code, report = ready()
+
+    assert (code, report["clock"], report["database"]) == (status, clock, "ok")
+    assert report["status"] == ("ok" if status == 200 else "unavailable")
 
 
 def test_one_query_looks_at_dispatchers_and_lanes(django_assert_num_queries: Any) -> None:
@@ -88,4 +119,4 @@ def test_unapplied_migrations_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> 
         "unavailable",
         "migrations are not applied",
     )
-    assert report["dispatchers"] is None
+    assert (report["dispatchers"], report["clock"]) == (None, "unknown")
