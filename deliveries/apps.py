@@ -1,8 +1,9 @@
-from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+
+from tenants.clock import MOST_APART_SECONDS, database_now
 
 
 def make_partitions(**_: Any) -> None:
@@ -10,43 +11,52 @@ def make_partitions(**_: Any) -> None:
     # The models are not loaded yet when this module is.
     from deliveries.pipeline.partitions import ensure_partitions  # noqa: PLC0415
 
-    ensure_partitions(now=datetime.now(UTC))
+    ensure_partitions(now=database_now())
 
 
 SCHEDULE = {
-    # name: (task, seconds between runs, expires after seconds)
-    "take over and start dispatchers": ("deliveries.sweep", 1, 2),
-    "wake forgotten lanes": ("deliveries.repair", 30, 30),
-    "make partitions ahead": ("deliveries.make_partitions", 3600, 3600),
-    "expire what was kept too long": ("deliveries.expire", 3600, 3600),
-    "let go what was kept long enough": ("deliveries.retention", 20, 20),
-    "drop weeks that nobody keeps": ("deliveries.drop_partitions", 3600, 3600),
-    "roll up history for charts": ("deliveries.roll_up", 20, 20),
-    "correct the estimated backlog": ("deliveries.correct_backlog", 600, 600),
-    "tell what happened": ("deliveries.announce", 5, 10),
-    "disable what fails for days": ("deliveries.judge_failing", 60, 60),
-    "notify people": ("deliveries.notify", 60, 60),
-    "sum up the day for people": ("deliveries.summarise", 3600, 3600),
-    "forget what was told long ago": ("deliveries.forget_announcements", 3600, 3600),
-    "continue jobs": ("deliveries.continue_jobs", 10, 10),
-    "sample totals for the dashboard": ("deliveries.sample_metrics", 60, 30),
-    "erase echoes of erased payloads": ("deliveries.erase_echoes", 60, 60),
-    "forget incoming requests": ("deliveries.forget_incoming", 3600, 3600),
-    "forget jobs and settings of long ago": ("deliveries.forget_old", 86_400, 86_400),
-    "expire files of exports": ("deliveries.expire_exports", 3600, 3600),
+    # name: (task, seconds between runs)
+    "take over and start dispatchers": ("deliveries.sweep", 1),
+    "wake forgotten lanes": ("deliveries.repair", 30),
+    "make partitions ahead": ("deliveries.make_partitions", 3600),
+    "expire what was kept too long": ("deliveries.expire", 3600),
+    "let go what was kept long enough": ("deliveries.retention", 20),
+    "drop weeks that nobody keeps": ("deliveries.drop_partitions", 3600),
+    "roll up history for charts": ("deliveries.roll_up", 20),
+    "correct the estimated backlog": ("deliveries.correct_backlog", 600),
+    "tell what happened": ("deliveries.announce", 5),
+    "disable what fails for days": ("deliveries.judge_failing", 60),
+    "notify people": ("deliveries.notify", 60),
+    "sum up the day for people": ("deliveries.summarise", 3600),
+    "forget what was told long ago": ("deliveries.forget_announcements", 3600),
+    "continue jobs": ("deliveries.continue_jobs", 10),
+    "sample totals for the dashboard": ("deliveries.sample_metrics", 60),
+    "erase echoes of erased payloads": ("deliveries.erase_echoes", 60),
+    "forget incoming requests": ("deliveries.forget_incoming", 3600),
+    "forget jobs and settings of long ago": ("deliveries.forget_old", 86_400),
+    "expire files of exports": ("deliveries.expire_exports", 3600),
 }
 
 
 def make_schedule(**_: Any) -> None:
-    """Rows of django-celery-beat for the sweeps. What an operator changed in the admin stays."""
+    """Rows of django-celery-beat for the sweeps. What an operator changed in the admin stays.
+
+    A run that nobody began by the next one is not worth doing. But beat writes the time at which its message expires, and
+    a worker compares it with a clock of its own.
+    """
     # As above.
     from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415
 
-    for name, (task, seconds, expires) in SCHEDULE.items():
+    for name, (task, seconds) in SCHEDULE.items():
         interval, _ = IntervalSchedule.objects.get_or_create(every=seconds, period=IntervalSchedule.SECONDS)
         PeriodicTask.objects.get_or_create(
             name=name,
-            defaults={"task": task, "interval": interval, "expire_seconds": expires, "queue": "celery"},
+            defaults={
+                "task": task,
+                "interval": interval,
+                "expire_seconds": max(seconds, MOST_APART_SECONDS),
+                "queue": "celery",
+            },
         )
 
 

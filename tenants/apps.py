@@ -3,6 +3,8 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
+from tenants.clock import MOST_APART_SECONDS
+
 SCHEDULE = {
     # name: (task, seconds between runs)
     "erase deleted tenants": ("tenants.erase_deleted", 86_400),
@@ -21,7 +23,13 @@ def make_schedule(**kwargs: Any) -> None:  # noqa: ARG001 - a signal's arguments
         interval, _ = IntervalSchedule.objects.get_or_create(every=seconds, period=IntervalSchedule.SECONDS)
         PeriodicTask.objects.get_or_create(
             name=name,
-            defaults={"task": task, "interval": interval, "expire_seconds": seconds, "queue": "celery"},
+            defaults={
+                "task": task,
+                "interval": interval,
+                # See `deliveries.apps`.
+                "expire_seconds": max(seconds, MOST_APART_SECONDS),
+                "queue": "celery",
+            },
         )
 
 

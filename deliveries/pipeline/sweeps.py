@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from deliveries.pipeline import announce, counters, fifo, lanes
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.wake import nudge, wake
+from tenants.clock import MOST_APART_SECONDS
 from tenants.ids import floor_of
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def sweep(*, wanted: int) -> None:
         cursor.execute(lanes.IS_ANY_READY)
         row = cursor.fetchone()
     if row and row[0] and not enough_dispatchers(wanted):
-        nudge()
+        nudge(lasts=MOST_APART_SECONDS)
 
 
 # Lanes that should be looked at and do not say so. `due` is the oldest owed delivery of each.
@@ -117,7 +118,7 @@ def repair(*, now: datetime) -> int:
     if woken:
         counters.add("lanes_repaired", woken)
         logger.warning("woke lanes whose wake was lost", extra={"lanes": woken})
-        nudge()
+        nudge(lasts=MOST_APART_SECONDS)
     return woken
 
 

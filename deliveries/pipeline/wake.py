@@ -25,7 +25,8 @@ NUDGE_PAUSE_SECONDS = 0.05
 """A process sends at most one nudge in this time. A nudge is a hint: one is as good as twenty."""
 
 NUDGE_EXPIRES_SECONDS = 5
-"""By then the sweep has done what an undelivered nudge would have."""
+"""By then the sweep has done what an undelivered nudge would have. Where clocks are further apart, it always does: its own
+nudges last longer (`MOST_APART_SECONDS`)."""
 
 # A statement of its own after the commit: the holder clears `ready_at` in one statement and looks for deliveries in a
 # later one, so whichever way the two interleave, one sees the other. Lanes are locked in key order.
@@ -159,8 +160,10 @@ class _Nudger:
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._lasts = NUDGE_EXPIRES_SECONDS
 
-    def want(self) -> None:
+    def want(self, *, lasts: int) -> None:
+        self._lasts = max(self._lasts, lasts)
         self._wanted.set()
         if self._thread is None or not self._thread.is_alive():
             with self._lock:
@@ -173,10 +176,9 @@ class _Nudger:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            lasts, self._lasts = self._lasts, NUDGE_EXPIRES_SECONDS
             try:
-                current_app.send_task(
-                    "deliveries.dispatch", queue="dispatch", expires=NUDGE_EXPIRES_SECONDS, retry=False
-                )
+                current_app.send_task("deliveries.dispatch", queue="dispatch", expires=lasts, retry=False)
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the sweep starts one
                 counters.add("broker_errors:nudge")
                 logger.warning("nudge not sent", extra={"error": type(error).__name__})
@@ -186,6 +188,6 @@ class _Nudger:
 _nudger = _Nudger()
 
 
-def nudge() -> None:
-    """Ask for a dispatcher, soon. Returns at once and never fails."""
-    _nudger.want()
+def nudge(*, lasts: int = NUDGE_EXPIRES_SECONDS) -> None:
+    """Ask for a dispatcher, soon. Returns at once and never fails. `lasts`: seconds, by this machine's clock."""
+    _nudger.want(lasts=lasts)
