@@ -25,6 +25,14 @@ def check_production(**kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Dja
                 id="webhooks.W003",
             )
         )
+    if not settings.WEBHOOKS_TRUSTED_PROXIES:
+        found.append(
+            Warning(
+                "WEBHOOKS_TRUSTED_PROXIES is empty: behind a proxy everybody seems to come from its address.",
+                hint="List the proxy that ends TLS, such as 10.0.0.5/32. Leave it empty if there is none.",
+                id="webhooks.W004",
+            )
+        )
     if settings.WEBHOOKS_ALLOWED_NETWORKS:
         found.append(
             Warning(

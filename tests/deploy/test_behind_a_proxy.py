@@ -23,7 +23,7 @@ HOST = "webhooks.example.com"
 def web(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Its port."""
     port = free_port()
-    environment = os.environ | PRODUCTION | {"WEBHOOKS_TRUSTED_PROXIES": "127.0.0.1/32"}
+    environment = os.environ | PRODUCTION
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = [word.replace("${PORT:-8000}", str(port)) for word in procfile()["web"]]
     with (tmp_path_factory.mktemp("web") / "log").open("wb") as output:

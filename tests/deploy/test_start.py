@@ -1,6 +1,7 @@
 """The commands of `deploy/` start on a bare machine, answer, deliver nothing by themselves, and end when they are told."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ PRODUCTION = {
     "WEBHOOKS_ENCRYPTION_KEYS": "k1:" + "QUJD" * 10 + "QUI=",
     "ALLOWED_HOSTS": "webhooks.example.com,127.0.0.1",
     "WEBHOOKS_PUBLIC_URL": "https://webhooks.example.com",
+    "WEBHOOKS_TRUSTED_PROXIES": "127.0.0.1/32",
     "WEBHOOKS_EMAIL_URL": "smtp://user:password@mail.example.com:587",
     "WEBHOOKS_EMAIL_FROM": "webhooks@example.com",
     "DEBUG": "false",
@@ -73,17 +75,34 @@ def wait_for(url: str) -> int:
             time.sleep(0.2)
 
 
-def test_a_production_with_all_its_settings_passes_djangos_own_checks() -> None:
-    environment = os.environ | PRODUCTION | {"WEBHOOKS_ALLOWED_NETWORKS": ""}
-
+def checked(**environment: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
-        env=environment,
+        env=os.environ | PRODUCTION | {"WEBHOOKS_ALLOWED_NETWORKS": ""} | environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+    return done.returncode, done.stderr
 
-    assert done.returncode == 0, done.stderr
+
+def test_a_production_with_all_its_settings_passes_djangos_own_checks() -> None:
+    code, said = checked()
+
+    assert code == 0, said
+
+
+def test_a_production_is_told_what_is_missing() -> None:
+    code, said = checked(
+        WEBHOOKS_PUBLIC_URL="",
+        WEBHOOKS_EMAIL_URL="",
+        WEBHOOKS_TRUSTED_PROXIES="",
+        WEBHOOKS_ALLOWED_NETWORKS="10.0.0.0/8",
+    )
+
+    assert code == 1
+    assert sorted(set(re.findall(r"webhooks\.W\d+", said))) == [
+        f"webhooks.W00{number}" for number in (1, 2, 3, 4)
+    ]
