@@ -77,6 +77,8 @@ class Job(TenantOwned):
                 condition=Q(status="running", endpoint__isnull=True),
                 name="job_one_running_per_kind",
             ),
+            # What the composite foreign key of parts refers to.
+            models.UniqueConstraint(fields=["id", "tenant"], name="job_id_with_tenant"),
         ]
         indexes = [
             # A tenant's jobs, newest first.

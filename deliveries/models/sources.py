@@ -60,6 +60,10 @@ class Source(TenantOwned):
     deleted_at = models.DateTimeField(null=True, editable=False)
 
     class Meta(TenantOwned.Meta):
+        constraints = [
+            # What the composite foreign key of tokens refers to.
+            models.UniqueConstraint(fields=["id", "tenant"], name="source_id_with_tenant"),
+        ]
         indexes = [
             # A tenant's list, newest first.
             Index(fields=["tenant", "id"], name="source_by_tenant"),

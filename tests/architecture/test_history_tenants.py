@@ -42,6 +42,18 @@ MIXED = {
     "an incoming request and its event": """
         SELECT r.id FROM deliveries_incomingrequest r JOIN deliveries_event e ON e.id = r.event_id
         WHERE e.tenant_id <> r.tenant_id""",
+    "an announcement and its endpoint": """
+        SELECT a.id FROM deliveries_announcement a JOIN deliveries_endpoint e ON e.id = a.endpoint_id
+        WHERE e.tenant_id <> a.tenant_id""",
+    "an announcement and its delivery": """
+        SELECT a.id FROM deliveries_announcement a JOIN deliveries_delivery d ON d.id = a.delivery_id
+        WHERE d.tenant_id <> a.tenant_id""",
+    "a polled item and its endpoint": """
+        SELECT i.id FROM deliveries_pollitem i JOIN deliveries_endpoint e ON e.id = i.endpoint_id
+        WHERE e.tenant_id <> i.tenant_id""",
+    "a polled item and its delivery": """
+        SELECT i.id FROM deliveries_pollitem i JOIN deliveries_delivery d ON d.id = i.delivery_id
+        WHERE d.tenant_id <> i.tenant_id""",
     "a lane and its endpoint": """
         SELECT l.endpoint_id FROM deliveries_lane l JOIN deliveries_endpoint e ON e.id = l.endpoint_id
         WHERE e.tenant_id <> l.tenant_id""",
