@@ -52,6 +52,17 @@ class OperatorSite(admin.AdminSite):
             *super().get_urls(),
         ]
 
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Ours change nothing but through services. Those of libraries do, so they are made to write it down."""
+        # As above.
+        from tenants.admin.audited import Audited  # noqa: PLC0415
+        from tenants.admin.base import OperatorAdmin  # noqa: PLC0415
+
+        if admin_class is None or not issubclass(admin_class, OperatorAdmin):
+            stock = admin_class or admin.ModelAdmin
+            admin_class = type(f"Audited{stock.__name__}", (Audited, stock), {})
+        super().register(model_or_iterable, admin_class, **options)
+
     def has_permission(self, request: HttpRequest) -> bool:
         """For whoever has a second factor, unless the settings ask for none."""
         if not super().has_permission(request):
