@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from deliveries import credentials as credential_rules
 from deliveries import validation
 from deliveries.models import Endpoint
+from deliveries.portal import metadata_lines
 from deliveries.portal.credential_forms import AuthForm, ClientCertificateForm
 from deliveries.portal.endpoint_parts import BatchForm, Part, area
 from deliveries.portal.signature_forms import TemplateForm
@@ -201,6 +202,14 @@ class EndpointForm(forms.Form):
         max_length=255,
         help_text=gettext_lazy("By which your systems know this endpoint. Optional."),
     )
+    metadata = forms.CharField(
+        label=gettext_lazy("Metadata"),
+        required=False,
+        widget=forms.Textarea(
+            attrs={"rows": 3, "spellcheck": "false", "placeholder": "region=north", "autocomplete": "off"}
+        ),
+        help_text=gettext_lazy("What your systems want to find with it: key=value, one a line. Optional."),
+    )
     ca_certificates = area(
         gettext_lazy("Authorities"),
         gettext_lazy(
@@ -218,6 +227,7 @@ class EndpointForm(forms.Form):
         "success_statuses",
         "timeout_seconds",
         "uid",
+        "metadata",
     )
     PACE: Final = ("rate_limit", "max_in_flight", "ordering", "retry_schedule")
 
@@ -291,6 +301,7 @@ class EndpointForm(forms.Form):
             "success_statuses": ", ".join(row.success_statuses),
             "retry_schedule": retries,
             "uid": row.uid or "",
+            "metadata": metadata_lines.as_text(row.metadata),
             "ca_certificates": row.ca_certificates or "",
         } | {
             name: getattr(row, name)
@@ -370,6 +381,8 @@ class EndpointForm(forms.Form):
             self.add_refusal(invalid, at="event_types")
         if isinstance(given.get("headers"), dict):
             given["headers"] = header_changes(given["headers"], self.endpoint)
+        if isinstance(given.get("metadata"), dict):
+            given["metadata"] = metadata_lines.changes(given["metadata"], self.endpoint)
         if self.is_polled and self.endpoint is None:
             given |= {"kind": Endpoint.Kind.POLL.value, "url": None}
         for name, part in self.parts.items():
@@ -384,7 +397,7 @@ class EndpointForm(forms.Form):
     def _is_other(self, row: Endpoint, name: str, value: Any) -> bool:
         if name in self.parts:
             return self.parts[name].is_other(row)
-        if name == "headers":
+        if name in {"headers", "metadata"}:
             return bool(value)
         if name == "event_types":
             return set(value) != set(endpoint_settings.patterns_of(row))
@@ -399,7 +412,7 @@ class EndpointForm(forms.Form):
                 continue
             message = in_words(error.message)
             rest = error.field if at else error.field.partition(".")[2]
-            if name == "headers" and rest:
+            if name in {"headers", "metadata"} and rest:
                 message = f"{rest}: {message}"
             self.add_error(name if name in self.fields else None, message)
 
@@ -415,5 +428,6 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "max_in_flight": validation.max_in_flight,
     "retry_schedule": waits,
     "uid": lambda text: validation.uid(text) if text else None,
+    "metadata": metadata_lines.as_metadata,
     "ca_certificates": lambda text: credential_rules.certificates(text) if text.strip() else None,
 }

@@ -1,5 +1,6 @@
 """Endpoints in the portal: the same services as the API's, and forms that keep what was typed."""
 
+import json
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from deliveries.services.endpoint_deletion import delete_endpoint
 from deliveries.services.endpoint_settings import all_headers, patterns_of
 from deliveries.services.endpoints import create_endpoint
 from tenants import ids
-from tenants.models import EventType, Tenant
+from tenants.models import AuditEntry, EventType, Tenant
 from tenants.services.audit import COMMAND
 from tests.support.api import make_tenant
 from tests.support.portal import actions_of, browser, text_of
@@ -170,6 +171,70 @@ def test_editing_leaves_what_the_form_does_not_change() -> None:
     assert (saved.status_code, changed.description) == (302, "New")
     assert all_headers(changed) == {"X-Team": "a", "Authorization": "Bearer s3cret"}
     assert patterns_of(changed) == ["order.*", "x.*"]
+
+
+def test_metadata_are_lines_of_the_form_and_merge_with_what_others_changed() -> None:
+    tenant = make_tenant()
+    endpoint, path = make_endpoint(tenant, metadata={"region": "north", "team": "blue", "old": "x"})
+    client = browser(tenant)
+    page = client.get(f"{path}/edit")
+
+    assert page.context["form"]["metadata"].value() == "old=x\nteam=blue\nregion=north"
+    answer = client.post(
+        f"{path}/edit",
+        FORM | {"url": endpoint.url, "metadata": "region = south \r\n\r\nteam=blue\r\nnote=a=b"},
+    )
+
+    assert answer.status_code == 302
+    (changed,) = endpoints_of(tenant)
+    assert changed.metadata == {"region": "south", "team": "blue", "note": "a=b"}
+    entry = AuditEntry.objects.filter(tenant=tenant, action="endpoint.changed").latest("id")
+    assert entry.after == {"metadata": {"region": "south", "team": "blue", "note": "a=b"}}
+    assert "region: south" in text_of(client.get(path))
+
+
+def test_metadata_that_do_not_fit_on_lines_are_json_and_stay_as_they_are() -> None:
+    tenant = make_tenant()
+    hard = {"note": "two\nlines", "a=b": " spaced ", "{x": "", "plain": "ü"}
+    endpoint, path = make_endpoint(tenant, metadata=hard)
+    client = browser(tenant)
+
+    shown = client.get(f"{path}/edit").context["form"]["metadata"].value()
+    unchanged = client.post(
+        f"{path}/edit", FORM | {"url": endpoint.url, "metadata": shown.replace("\n", "\r\n")}
+    )
+
+    assert json.loads(shown) == hard
+    assert unchanged.status_code == 302
+    assert endpoints_of(tenant)[0].metadata == hard
+    client.post(f"{path}/edit", FORM | {"url": endpoint.url, "metadata": '{"plain": "a"}'})
+    assert endpoints_of(tenant)[0].metadata == {"plain": "a"}
+    client.post(f"{path}/edit", FORM | {"url": endpoint.url, "metadata": ""})
+    assert endpoints_of(tenant)[0].metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("region", "Each line must be a key, an equals sign and a value."),
+        ("a=1\na=2", "The key a is given twice."),
+        ("=x", "Must not be empty."),
+        (f"{'k' * 65}=x", f"{'k' * 64}: Must have at most 64 characters."),
+        (f"a={'x' * 513}", "a: Must have at most 512 characters."),
+        ("\n".join(f"k{number}=x" for number in range(51)), "Must have at most 50 keys."),
+        ('{"a": 1}', "a: Must be a text."),
+        ('{"a": ', "Expecting value in line 1, column 6."),
+    ],
+)
+def test_metadata_are_refused_in_the_words_of_the_api(typed: str, said: str) -> None:
+    tenant = make_tenant()
+
+    answer = browser(tenant).post(f"/portal/{tenant.slug}/endpoints/new", FORM | {"metadata": typed})
+
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["metadata"] == [said]
+    assert answer.context["form"]["metadata"].value() == typed
+    assert endpoints_of(tenant) == []
 
 
 def test_a_header_line_that_is_gone_removes_the_header() -> None:
