@@ -110,7 +110,7 @@ class Path:
 
 
 class Connection:
-    __slots__ = ("fd", "is_shaking", "needed", "out", "recv", "rest", "send", "socket")
+    __slots__ = ("fd", "held", "is_shaking", "needed", "out", "recv", "rest", "send", "socket")
 
     def __init__(self, accepted: socket.socket, *, is_shaking: bool) -> None:
         self.socket = accepted
@@ -125,6 +125,8 @@ class Connection:
         """What could not be sent yet."""
         self.is_shaking = is_shaking
         """In the TLS handshake."""
+        self.held = 0
+        """Requests on it whose answers are to come."""
 
 
 class Receiver:
@@ -147,6 +149,8 @@ class Receiver:
         self.held: list[tuple[float, int, Connection, Path, bytes, bytes]] = []
         """Answers to come: due, running number, connection, path, id, answer."""
         self.held_numbers = itertools.count()
+        self.in_air = 0
+        """Of those held, whose client still waits."""
         self.accepted = 0
         self.forget()
 
@@ -211,6 +215,7 @@ class Receiver:
         if self.connections.pop(connection.fd, None) is not None:
             self.epoll.unregister(connection.fd)
             connection.socket.close()
+            self.in_air -= connection.held
 
     def _read(self, connection: Connection) -> None:
         try:
@@ -303,7 +308,9 @@ class Receiver:
         if rule.seconds:
             due, number = time.monotonic() + rule.seconds, next(self.held_numbers)
             heapq.heappush(self.held, (due, number, connection, path, webhook_id, answer))
-            self.most_in_air = max(self.most_in_air, len(self.held))
+            connection.held += 1
+            self.in_air += 1
+            self.most_in_air = max(self.most_in_air, self.in_air)
         else:
             self._finish(connection, path, webhook_id, answer)
 
@@ -314,6 +321,8 @@ class Receiver:
         while self.held and self.held[0][0] <= now:
             _, _, connection, path, webhook_id, answer = heapq.heappop(self.held)
             if self.connections.get(connection.fd) is connection:
+                connection.held -= 1
+                self.in_air -= 1
                 self._finish(connection, path, webhook_id, answer)
 
     def _finish(self, connection: Connection, path: Path, webhook_id: bytes, answer: bytes) -> None:
@@ -428,7 +437,7 @@ class Receiver:
         return {
             "requests": sum(each.requests for each in groups),
             "distinct": sum(each.distinct for each in groups),
-            "in_air": len(self.held),
+            "in_air": self.in_air,
         }
 
     def report(self, group: str | None = None) -> dict[str, Any]:

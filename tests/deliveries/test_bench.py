@@ -32,7 +32,7 @@ from deliveries.management.commands.bench import run, steps
 from deliveries.models import Attempt
 from tests.support.builders import attempts_of, deliveries_of, make_endpoint, make_tenant, publish
 from tests.support.receiver import CountingReceiver
-from tests.support.running import Webhooks, run_until_dry
+from tests.support.running import Webhooks, run_until_dry, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_" + base64.b64encode(b"twenty-four secret bytes").decode()
@@ -126,6 +126,21 @@ def test_it_holds_requests_as_long_as_it_is_told() -> None:
         assert held["distinct"] == 0
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert receiver.count() == {"requests": 1, "distinct": 1, "in_air": 0}
+
+
+def test_whose_client_went_away_is_in_the_air_no_more() -> None:
+    request = b"POST /a/1 HTTP/1.1\r\nwebhook-id: evt_%d\r\nContent-Length: 0\r\n\r\n"
+    with CountingReceiver() as receiver, socket.create_connection(("127.0.0.1", receiver.port)) as stays:
+        receiver.set_rule("/a/1", seconds=3600)
+        stays.sendall(request % 1)
+        with socket.create_connection(("127.0.0.1", receiver.port)) as leaves:
+            leaves.sendall(request % 2 + request % 3)
+            receiver.wait_for_in_air(3)
+
+        until(lambda: receiver.count()["in_air"] < 3)
+
+        assert receiver.count() == {"requests": 3, "distinct": 0, "in_air": 1}
+        assert receiver.report()["most_in_air"] == 3
 
 
 def test_requests_in_pieces_and_several_at_once_are_told_apart() -> None:
