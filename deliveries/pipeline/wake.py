@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from math import inf
 from uuid import UUID
 
 import psycopg
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 NUDGE_PAUSE_SECONDS = 0.05
 """A process sends at most one nudge in this time. A nudge is a hint: one is as good as twenty."""
+
+LONGEST_NUDGE_PAUSE_SECONDS = 1.0
+"""Between those that follow one another: pauses double up to the sweep's own, as what the first ones did not bring about
+the next will not either. So that the broker gets fewer than 25 messages a second from twenty web processes, sweeps among
+them, however much is published while no dispatcher has room."""
 
 NUDGE_EXPIRES_SECONDS = 5
 """By then the sweep has done what an undelivered nudge would have. Where clocks are further apart, it always does: its own
@@ -173,16 +179,26 @@ class _Nudger:
                     self._thread.start()
 
     def _run(self) -> None:
+        pause, last = 0.0, -inf
         while True:
             self._wanted.wait()
             self._wanted.clear()
             lasts, self._lasts = self._lasts, NUDGE_EXPIRES_SECONDS
+            now = time.monotonic()
+            pause, last = next_pause(pause, seconds=now - last), now
             try:
                 current_app.send_task("deliveries.dispatch", queue="dispatch", expires=lasts, retry=False)
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the sweep starts one
                 counters.add("broker_errors:nudge")
                 logger.warning("nudge not sent", extra={"error": type(error).__name__})
-            time.sleep(NUDGE_PAUSE_SECONDS)
+            time.sleep(pause)
+
+
+def next_pause(pause: float, *, seconds: float) -> float:
+    """How long not to nudge, so many seconds after the nudge that this pause followed."""
+    if seconds > 2 * LONGEST_NUDGE_PAUSE_SECONDS:
+        return NUDGE_PAUSE_SECONDS
+    return min(max(NUDGE_PAUSE_SECONDS, 2 * pause), LONGEST_NUDGE_PAUSE_SECONDS)
 
 
 _nudger = _Nudger()

@@ -1,5 +1,6 @@
 """Telling lanes that work waits: when they become ready, and when a dispatcher is asked for."""
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
-from deliveries.pipeline.wake import request_manual_attempt, wake
+from deliveries.pipeline import wake as wake_module
+from deliveries.pipeline.wake import next_pause, nudge, request_manual_attempt, wake
 from tenants.ids import new_id
 from tests.support.builders import (
     deliveries_of,
@@ -45,7 +47,9 @@ class Nudges:
 
 
 @pytest.fixture
-def nudges(quiet_lanes: None) -> Iterator[Nudges]:
+def nudges(quiet_lanes: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nudges]:
+    # As in a process that has sent none yet.
+    monkeypatch.setattr(wake_module, "_nudger", wake_module._Nudger())
     nudges = Nudges()
     nudges.clear()
     yield nudges
@@ -177,6 +181,34 @@ def test_many_publishes_make_few_messages(nudges: Nudges) -> None:
     until(lambda: nudges.count() > 0)
 
     assert nudges.count() <= seconds / 0.05 + 2
+
+
+def test_nudges_that_follow_one_another_come_ever_more_seldom(nudges: Nudges) -> None:
+    ends = time.monotonic() + 1
+    while time.monotonic() < ends:
+        nudge()
+        time.sleep(0.005)
+
+    # At once, and after 50, 150, 350 and 750 ms.
+    assert 3 <= nudges.count() <= 5
+
+
+@pytest.mark.parametrize(
+    ("pause", "seconds", "next_one"),
+    [
+        (0.0, float("inf"), 0.05),  # the first of a process
+        (0.05, 0.05, 0.1),
+        (0.4, 0.4, 0.8),
+        (0.8, 0.8, 1.0),
+        (1.0, 1.0, 1.0),
+        (1.0, 2.0, 1.0),
+        (1.0, 2.1, 0.05),  # after a rest
+    ],
+)
+def test_the_pause_after_a_nudge_doubles_up_to_a_second(
+    pause: float, seconds: float, next_one: float
+) -> None:
+    assert next_pause(pause, seconds=seconds) == next_one
 
 
 def test_a_manual_request_is_made_once_and_wakes_the_lane_after_the_commit() -> None:
