@@ -1,10 +1,14 @@
-"""What is measured of single features: order, an endpoint that is dead, requests that reach sources."""
+"""What is measured of single features: order, an endpoint that is dead, sources, messages, shared transactions."""
 
 import time
 
+import redis
+from django.conf import settings
+
+from deliveries.bench.platform import WEB_APPLICATION
 from deliveries.bench.report import Line
 from deliveries.bench.rig import Bench, Lost, running_bench
-from deliveries.bench.scenarios import BATCH
+from deliveries.bench.scenarios import BATCH, CONNECTIONS
 from deliveries.bench.world import World
 from deliveries.models import Endpoint
 from deliveries.services import sources
@@ -163,5 +167,67 @@ def incoming(*, rate: float = 200.0, seconds: int = 20) -> list[Line]:
             latency["p99"],
             at_most=50,
             more=f"p50 {latency['p50']:.1f}",
+        )
+    ]
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+FEW_SLOTS = 64
+SLOW_ANSWER_SECONDS = 0.025
+"""With so few slots and answers so slow, a dispatcher falls behind and has no room for the rest of the time."""
+
+
+def messages(
+    *, has_room: bool, endpoints: int = 20_000, rate: float = 4000.0, seconds: int = 20, batch: int = 5
+) -> list[Line]:
+    """What the broker carries while as much is published as one machine takes, over idle endpoints in turn."""
+    slots = settings.WEBHOOKS_MAX_IN_FLIGHT if has_room else FEW_SLOTS
+    with running_bench(WEBHOOKS_MAX_IN_FLIGHT=str(slots)) as it:
+        if not has_room:
+            it.receiver.set_rule("/bench", seconds=SLOW_ANSWER_SECONDS)
+        world = it.make_world(name="bench", endpoints=endpoints)
+        plan = it.plan(world, int(rate * seconds), rate=rate, batch=batch, connections=CONNECTIONS)
+        with redis.Redis.from_url(settings.CELERY_BROKER_URL) as broker:
+            before, began = carried(broker), time.monotonic()
+            published = it.publish(plan)
+            sent, took = carried(broker) - before, time.monotonic() - began
+        it.receiver.set_rule("/bench")
+        it.wait_for_all()
+        it.check_counts()
+    words = "" if has_room else ", no dispatcher has room"
+    return [
+        Line(
+            f"messages/s at {rate:.0f} events/s over {endpoints} endpoints{words}",
+            sent / took,
+            at_most=25,
+            more=f"{published['events_per_second']:.0f} events/s came about, {sent} messages",
+        )
+    ]
+
+
+def carried(broker: redis.Redis) -> int:
+    """Messages that were ever put into a queue of this broker, of whatever database."""
+    return int(broker.info("commandstats").get("cmdstat_lpush", {"calls": 0})["calls"])
+
+
+# --- shared transactions ----------------------------------------------------------------------------------------------
+
+
+def single(*, is_shared: bool, events: int = 10_000, payload: int = 1024) -> list[Line]:
+    """Single publishes as they are, or through a web server in which each has a transaction of its own."""
+    with running_bench(web=WEB_APPLICATION if is_shared else "deliveries.bench.unshared:application") as it:
+        world = it.make_world(name="bench", endpoints=50)
+        it.hold(world)
+        it.publish(it.plan(world, events // 10, payload=payload, connections=CONNECTIONS))
+        published = it.publish(it.plan(world, events, payload=payload, connections=CONNECTIONS))
+        it.deliver(world)
+        it.check_counts()
+    latency = published["latency_ms"]
+    return [
+        Line(
+            f"publishes/s, single, {'shared transactions' if is_shared else 'a transaction each'}",
+            published["events_per_second"],
+            more=f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms",
         )
     ]

@@ -9,6 +9,8 @@ from django.conf import settings
 
 from deliveries.bench.children import Service, cpu_seconds, memory_mb
 
+WEB_APPLICATION = "webhooks_platform.wsgi:application"
+
 WEB_WORKERS = 2
 
 READY_SECONDS = 90
@@ -24,9 +26,17 @@ class NotReady(Exception):
 class Platform:
     """Web server, dispatch worker, worker for everything else, and the schedule."""
 
-    def __init__(self, *, environment: dict[str, str], folder: Path, is_small: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        environment: dict[str, str],
+        folder: Path,
+        is_small: bool = False,
+        web: str = WEB_APPLICATION,
+    ) -> None:
         """`is_small`: as few processes as can do it all, where it matters how soon it is there and not how fast."""
         self.is_small = is_small
+        self.web = web
         self.environment = environment
         self.folder = folder
         self.port = int(environment["WEBHOOKS_WEB_PORT"])
@@ -60,7 +70,7 @@ class Platform:
             sys.executable,
             "-m",
             "granian",
-            "webhooks_platform.wsgi:application",
+            self.web,
             "--interface",
             "wsgi",
         ]

@@ -18,7 +18,7 @@ import psycopg
 
 from deliveries.bench.certificates import make_certificates
 from deliveries.bench.children import NameServer, Receiver, run_publisher
-from deliveries.bench.platform import Platform
+from deliveries.bench.platform import WEB_APPLICATION, Platform
 from deliveries.bench.publisher import Plan
 from deliveries.bench.world import World, make_world
 from deliveries.pipeline.database import Row, connect
@@ -188,11 +188,11 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def running_bench(*, is_tls: bool = False) -> Iterator[Bench]:
-    """Everything up, with the receiver's port alone let through the guard."""
+def running_bench(*, is_tls: bool = False, web: str = WEB_APPLICATION, **more: str) -> Iterator[Bench]:
+    """Everything up, with the receiver's port alone let through the guard. `more`: environment of the platform."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="webhooks-bench-")))
-        environment = dict(os.environ)
+        environment = os.environ | more
         names = stack.enter_context(NameServer())
         environment["WEBHOOKS_DNS_SERVERS"] = f"127.0.0.1:{names.port}"
         if is_tls:
@@ -203,7 +203,7 @@ def running_bench(*, is_tls: bool = False) -> Iterator[Bench]:
         else:
             receiver = stack.enter_context(Receiver())
             environment["WEBHOOKS_ALLOWED_NETWORKS"] = f"127.0.0.1/32@{receiver.port}"
-        platform = Platform(environment=environment, folder=folder)
+        platform = Platform(environment=environment, folder=folder, web=web)
         stack.callback(platform.stop)
         say("starting web server and workers …")
         platform.start()

@@ -22,12 +22,14 @@ from deliveries.bench.stage import Stage, StageUnavailable, own_stage
 
 SCENARIOS: dict[str, list[dict[str, Any]]] = {
     "publish": [{"scenario": "publish"}],
+    "sharing": [{"scenario": "single", "is_shared": is_shared} for is_shared in (True, False)],
     "deliver": [{"scenario": "deliver", "endpoints": count} for count in (1, 50, 5000, 20_000)],
     "latency": [{"scenario": "latency"}],
     "tls": [{"scenario": "tls"}],
     "order": [{"scenario": "order"}],
     "dead": [{"scenario": "dead"}],
     "incoming": [{"scenario": "incoming"}],
+    "messages": [{"scenario": "messages", "has_room": has_room} for has_room in (True, False)],
     "full-tables": [{"scenario": "tables"}],
     "isolation": [
         {"scenario": "isolation", "trouble": trouble} for trouble in ("backlog", "many", "hanging", "names")
