@@ -4,17 +4,12 @@ A second platform without the fault stands beside, and the two are measured in t
 both. The median of the ratios says what the fault did.
 """
 
-import os
 import statistics
 from dataclasses import dataclass
 
 from deliveries.bench.world import World
+from tests.faults.size import ROUNDS
 from tests.support.platform import Place
-
-SLACK = float(os.environ.get("FAULT_SLACK", "0.1"))
-"""Added to what the table allows, for what still differs between two runs of the same on a busy machine."""
-
-ROUNDS = 7
 
 
 @dataclass(frozen=True)

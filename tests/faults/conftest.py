@@ -1,8 +1,4 @@
-"""Every fault of the design's table, really done to real processes. What runs here runs nowhere else at the same time.
-
-`FAULT_RUNS=3` does each kill three times in a row; `FAULT_SNAPSHOT_SECONDS=600` holds the snapshot as long as the
-table says.
-"""
+"""Every fault of the design's table, really done to real processes, one at a time. `size` says how large."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +7,14 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from tests.support.platform import OwnServers, Place
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker of xdist does them all, so that no two go on at the same time. Others' tests run meanwhile."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("faults"))
 
 
 @pytest.fixture(scope="session")

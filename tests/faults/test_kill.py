@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.runs import RUNS, load_with_many_in_air
+from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
 from tests.support.platform import Place
 
 TAKEOVER_SECONDS = 25
@@ -40,9 +40,17 @@ def test_kill_repeats_only_what_was_in_the_air(place: Place, victim: str, run: i
 
     place.assert_nothing_lost()
     report = place.receiver.report()
-    print(f"{victim}: {in_air} in the air, taken over after {takeover:.1f} s, {report['requests']} requests")
+    repeated = report["requests"] - report["distinct"]
+    tell(
+        f"`kill -9` of {victim}",
+        accepted=place.accepted,
+        in_air=in_air,
+        repeated=repeated,
+        lost=place.accepted - report["distinct"],
+        after=f"taken over after {takeover:.1f} s",
+    )
     assert report["distinct"] == place.accepted
-    assert in_air >= 500
-    assert report["requests"] - report["distinct"] == in_air
+    assert in_air >= IN_AIR
+    assert repeated == in_air
     assert place.attempts() == place.accepted
     assert takeover < TAKEOVER_SECONDS

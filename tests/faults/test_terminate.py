@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.runs import RUNS, load_with_many_in_air
+from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
 from tests.support.platform import Place
 
 DRAIN_SECONDS = 8
@@ -35,8 +35,15 @@ def test_terminate_drains_and_repeats_nothing(place: Place, told: str, run: int)
 
     place.assert_nothing_lost()
     report = place.receiver.report()
-    print(f"{told}: {in_air} in the air, drained in {seconds:.1f} s, {sent} sent, {recorded} recorded")
-    assert in_air >= 500
+    tell(
+        f"`SIGTERM` to {told}",
+        accepted=place.accepted,
+        in_air=in_air,
+        repeated=report["requests"] - report["distinct"],
+        lost=place.accepted - report["distinct"],
+        after=f"ended after {seconds:.1f} s",
+    )
+    assert in_air >= IN_AIR
     assert recorded == sent < place.accepted
     assert (held, dispatchers) == (0, 0)
     assert report["requests"] == report["distinct"] == place.accepted
@@ -44,7 +51,10 @@ def test_terminate_drains_and_repeats_nothing(place: Place, told: str, run: int)
 
 
 @pytest.mark.timeout(120)
-def test_lanes_given_back_by_one_that_ends_are_taken_by_another_within_two_seconds(place: Place) -> None:
+@pytest.mark.parametrize("run", RUNS)
+def test_lanes_given_back_by_one_that_ends_are_taken_by_another_within_two_seconds(
+    place: Place, run: int
+) -> None:
     # No sweep: the nudge of the one that ends is what starts the next.
     load_with_many_in_air(place, seconds=1.0)
     place.begin_dispatch(name="standby")
@@ -52,14 +62,25 @@ def test_lanes_given_back_by_one_that_ends_are_taken_by_another_within_two_secon
     place.stop("sweeps")
 
     os.kill(place.pid("dispatch"), signal.SIGTERM)
+    in_air = place.receiver.count()["in_air"]
     place.wait_until_ended("dispatch", seconds=40)
     ended = time.monotonic()
     place.receiver.set_rule("/a")
     while not place.dispatcher_pids():
         assert time.monotonic() - ended < 2
         time.sleep(0.05)
+    taken = time.monotonic() - ended
     place.wait_until_delivered(seconds=40)
 
     place.assert_nothing_lost()
     report = place.receiver.report()
+    tell(
+        "`SIGTERM` without any sweep: nudged alone",
+        accepted=place.accepted,
+        in_air=in_air,
+        repeated=report["requests"] - report["distinct"],
+        lost=place.accepted - report["distinct"],
+        after=f"another began after {taken:.1f} s",
+    )
+    assert in_air >= IN_AIR
     assert report["requests"] == report["distinct"] == place.accepted

@@ -354,6 +354,7 @@ class Place:
         self.receiver.forget()
         self.publish(world, events)
         report = self.receiver.wait_for(events, seconds=60)
+        assert report["requests"] == events
         return float(events / (report["last_at"] - report["first_at"]))
 
     @contextlib.contextmanager
@@ -386,6 +387,13 @@ class Place:
 
     def attempts(self) -> int:
         return self.count("SELECT count(*) FROM deliveries_attempt")
+
+    def succeeded(self, world: World) -> int:
+        """What the database has as delivered to it."""
+        return self.count(
+            "SELECT count(*) FROM deliveries_delivery WHERE status = 'succeeded' AND tenant_id = ANY(%s)",
+            world.tenants,
+        )
 
     def pending(self) -> int:
         return self.count("SELECT count(*) FROM deliveries_delivery WHERE status = 'pending'")
