@@ -35,7 +35,7 @@ from tests.support.builders import (
     make_tenant,
     new_event,
 )
-from tests.support.running import until
+from tests.support.running import running, until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -221,6 +221,21 @@ def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_w
     assert (done, clerk.losses) == ([True], 0)
     assert [each.attempt_count for each in deliveries_of(tenant)] == [1, 1]
     assert [each.getMessage() for each in caplog.records] == ["again after a deadlock"]
+
+
+def test_a_dispatcher_records_over_a_connection_that_plans_with_indexes_alone() -> None:
+    found: list[object] = []
+    with running() as one:
+        until(lambda: hasattr(one.dispatcher, "records_clerk"))
+        one.dispatcher.records_clerk.give(
+            lambda own, _: own.execute(
+                "SELECT current_setting('enable_seqscan'), current_setting('enable_bitmapscan')"
+            ).fetchone(),
+            found.append,
+        )
+        until(lambda: bool(found))
+
+    assert found == [("off", "off")]
 
 
 def is_anybody_waiting(own: Connection) -> bool:
