@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
@@ -68,7 +69,10 @@ class DeliveriesConfig(AppConfig):
         post_migrate.connect(make_partitions, sender=self)
         post_migrate.connect(make_schedule, sender=self)
         # Models are ready only now.
+        from deliveries.pipeline import counters  # noqa: PLC0415
         from deliveries.services.tenants import follow_status  # noqa: PLC0415
+        from tenants.services.messages import after_loss  # noqa: PLC0415
         from tenants.services.tenants import after_status_change  # noqa: PLC0415
 
         after_status_change.append(follow_status)
+        after_loss.append(partial(counters.add, "broker_errors:task"))

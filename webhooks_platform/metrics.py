@@ -103,7 +103,7 @@ COUNTERS = {
         ("api", "publish", "incoming", "heart", "lanes", "records"),
     ),
     "broker_errors": Counted(
-        "webhooks_broker_errors", "Messages that the broker did not take.", "where", ("nudge",)
+        "webhooks_broker_errors", "Messages that the broker did not take.", "where", ("nudge", "task")
     ),
 }
 

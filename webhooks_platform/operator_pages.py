@@ -35,6 +35,8 @@ PAGES: Final = {
     ids.DELIVERY: "deliveries_delivery",
     ids.ATTEMPT: "deliveries_attempt",
     ids.JOB: "deliveries_job",
+    ids.SOURCE: "deliveries_source",
+    ids.MEMBER: "tenants_member",
 }
 """Whatever id somebody quotes leads to its page."""
 

@@ -83,10 +83,15 @@ RETENTION: Final = {
 
 
 class Limits(Arguments):
-    """One field for each limit there is, for its weight and for what is kept how long. Empty: the default."""
+    """One field for each limit there is, for its weight and for what is kept how long.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    Of one tenant the form shows them as they are, and an empty field means the default. Several begin with empty fields,
+    which leave each of them as it is: whoever raises one limit of a hundred tenants does not mean to reset the others.
+    """
+
+    def __init__(self, *args: Any, of_several: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.of_several = of_several
         for name, default in DEFAULT_LIMITS.items():
             shown = _("none") if default is None else number(default)
             self.fields[name] = forms.FloatField(
@@ -116,8 +121,13 @@ class Limits(Arguments):
 
     def how(self) -> dict[str, Any]:
         """None of a limit removes it, of a time gives its default back."""
-        others = {name: self.cleaned_data[name] for name in (*RETENTION, "weight")}
-        return {"limits": {name: self.cleaned_data[name] for name in DEFAULT_LIMITS}, **others}
+        given = {
+            name: value
+            for name, value in self.cleaned_data.items()
+            if value is not None or not self.of_several
+        }
+        limits = {name: given.pop(name) for name in DEFAULT_LIMITS if name in given}
+        return {"limits": limits, **given}
 
 
 def _whole(value: float | None) -> float | int | None:
@@ -189,7 +199,14 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
         raise Http404
     chosen = Chosen(wanted, request)
     form_of = FORMS.get(action, Arguments)
-    form = form_of(request.POST) if request.method == "POST" else form_of(initial=_initial(action, chosen))
+    options: dict[str, Any] = (
+        {"of_several": len(chosen.selection.get("ids", [])) != 1} if form_of is Limits else {}
+    )
+    form = (
+        form_of(request.POST, **options)
+        if request.method == "POST"
+        else form_of(initial=_initial(action, chosen), **options)
+    )
     if request.method == "POST" and form.is_valid():
         try:
             row = bulk.begin(actor=actor_of(request), name=action, selection=chosen.selection, how=form.how())

@@ -1,20 +1,23 @@
 """Endpoints and subscriptions in the admin: how each is called, how its lane stands, and what can be done about it."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from deliveries import credentials
 from deliveries.models import Endpoint, Lane, Subscription
 from deliveries.services import health, hosts, overview, snapshots
 from deliveries.services.endpoints import address_of
 from deliveries.services.jobs import jobs_of
+from deliveries.validation import mask_url
 from tenants import ids
 from tenants.admin.base import Action, Column, IdField, Link, OfTenant, OperatorAdmin, Sheet, Table
 from tenants.admin.show import (
@@ -32,6 +35,14 @@ from tenants.admin.show import (
     when,
 )
 from tenants.admin.tenants import tenant_link
+
+SEALED: Final = (
+    "sensitive_headers_encrypted",
+    "template_secret_encrypted",
+    "auth_encrypted",
+    "client_key_encrypted",
+)
+"""What no page of an operator needs."""
 
 
 class EndpointFilter(OfTenant):
@@ -107,7 +118,7 @@ class EndpointAdmin(OperatorAdmin):
         return rows.select_related("tenant", "lane").defer("sensitive_headers_encrypted")
 
     def get(self, key: UUID) -> Endpoint | None:
-        rows = Endpoint.unscoped.select_related("tenant", "lane").defer("sensitive_headers_encrypted")
+        rows = Endpoint.unscoped.select_related("tenant", "lane").defer(*SEALED)
         row: Endpoint | None = rows.filter(id=key).first()
         return row
 
@@ -135,10 +146,14 @@ class EndpointAdmin(OperatorAdmin):
                 (_("Called by"), f"{row.method}, {row.format}, {row.signature_scheme}"),
                 (_("Order"), row.ordering),
                 (_("At once, a second, for"), _pace(row)),
+                (_("Batches"), _batches(row)),
                 (
                     _("Headers"),
                     ", ".join([*row.headers, *(f"{each} (***)" for each in row.sensitive_headers)]),
                 ),
+                (_("Signs in by"), _sign_in(row)),
+                (_("Client certificate"), _certificates(row.client_certificate)),
+                (_("Authorities of its own"), _certificates(row.ca_certificates)),
                 (_("Channels"), ", ".join(row.channels) if row.channels is not None else _("all")),
                 (_("Metadata"), pretty(row.metadata)),
                 (_("Made"), when(row.created_at)),
@@ -166,6 +181,34 @@ class EndpointAdmin(OperatorAdmin):
 def _pace(row: Endpoint) -> str:
     a_second = NOTHING if row.rate_limit is None else f"{row.rate_limit:g}"
     return f"{row.max_in_flight}, {a_second}, {row.timeout_seconds} s"
+
+
+def _batches(row: Endpoint) -> str:
+    if row.batch is None:
+        return NOTHING
+    return _("up to %(events)s events, after %(wait)s ms at most") % {
+        "events": row.batch["max_events"],
+        "wait": number(row.batch["max_wait_ms"]),
+    }
+
+
+def _sign_in(row: Endpoint) -> str:
+    """What is readable of it. The secret was not even loaded."""
+    auth = row.auth or {}
+    names = [
+        mask_url(auth.get("token_url", "")),
+        auth.get("client_id"),
+        auth.get("username"),
+        auth.get("scope"),
+    ]
+    return ", ".join(filter(None, [auth.get("type"), *names])) or NOTHING
+
+
+def _certificates(pem: str | None) -> object:
+    if not pem:
+        return NOTHING
+    found = ((each.subject, _("until"), when(each.expires_at)) for each in credentials.about(pem))
+    return format_html_join("; ", "{} {} {}", found)
 
 
 def _notes(row: Endpoint, lane: Lane | None) -> list[str]:

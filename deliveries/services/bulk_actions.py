@@ -193,7 +193,9 @@ ACTIONS: Final[dict[str, Action]] = {
     ),
     "limits": Action(
         _("Change limits, weight and retention"),
-        _("From the next request on. An empty field means the default."),
+        _(
+            "From the next request on. An empty field means the default; of several tenants, that each stays as it is."
+        ),
         Target.TENANT,
         limits,
     ),

@@ -41,7 +41,11 @@ class TenantAdmin(OperatorAdmin):
         Column(gettext_lazy("Status"), status_of),
         Column(gettext_lazy("Made"), lambda tenant: when(tenant.created_at)),
     ]
-    bulk_actions: ClassVar = [("suspend", gettext_lazy("Suspend")), ("resume", gettext_lazy("Resume"))]
+    bulk_actions: ClassVar = [
+        ("suspend", gettext_lazy("Suspend")),
+        ("resume", gettext_lazy("Resume")),
+        ("limits", gettext_lazy("Change limits")),
+    ]
 
     def find(self, wanted: dict[str, Any]) -> "QuerySet[Tenant]":
         rows = Tenant.objects.all()

@@ -17,6 +17,7 @@ from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, AuditEntry, PlatformState, Tenant
 from tenants.services.audit import COMMAND, Actor
+from tests.support import builders
 from tests.support.api import make_key, make_tenant
 from tests.support.operators import make_operator, operator, platform_actions, signed_in
 from tests.support.portal import actions_of, text_of
@@ -300,6 +301,25 @@ def test_limits_change_and_go_back_to_the_default() -> None:
     assert "30 days, payloads 3" in text_of(page)
 
 
+def test_what_is_changed_for_several_tenants_leaves_the_rest_of_each_as_it_is() -> None:
+    first = make_tenant(weight=3, limits={"endpoints": 7}, retention_days=30)
+    second = make_tenant(weight=5, payload_retention_days=2)
+    client = operator()
+    chosen = [str(first.pk), str(second.pk)]
+
+    asked = client.get(reverse("admin:act", args=["limits"]), {"ids": chosen})
+    act(client, "limits", ids=chosen, events_per_second="9", attempt_retention_days="4")
+
+    assert not re.findall(r'<input type="number" name="\w+" value=', asked.content.decode())
+    assert "of several tenants, that each stays as it is." in text_of(asked)
+    for tenant in (first, second):
+        tenant.refresh_from_db()
+    assert (first.weight, first.limits) == (3, {"endpoints": 7, "events_per_second": 9})
+    assert (second.weight, second.limits) == (5, {"events_per_second": 9})
+    assert (first.retention_days, first.attempt_retention_days) == (30, 4)
+    assert (second.retention_days, second.payload_retention_days, second.attempt_retention_days) == (90, 2, 4)
+
+
 def test_a_weight_is_set_within_its_bounds_and_written_down() -> None:
     tenant, _ = world()
     client = operator()
@@ -443,6 +463,30 @@ def test_what_takes_long_goes_on_in_the_background_where_it_stopped() -> None:
     for tenant in tenants:
         assert actions_of(tenant).count("tenant.changed") == 1
     assert bulk.work(bulk_id=row.id) is Progress.ENDED
+
+
+def test_an_action_on_very_many_goes_on_slice_by_slice_and_tells_what_it_could_not_do() -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    host = f"{tenant.slug}.many.example.com"
+    endpoints = builders.make_endpoints(tenant, [f"https://{host}/{number}" for number in range(1_200)])
+    missing = {endpoint.id for endpoint in endpoints[::100]}
+    Endpoint.objects.for_tenant(tenant).filter(id__in=missing).update(missed_since=timezone.now())
+
+    row = bulk.begin(actor=OPERATOR, name="send-missed", selection={"host": host}, how={})
+    slices = 1
+    while bulk.work(bulk_id=row.id, seconds=0.3) is Progress.AT_ONCE:
+        slices += 1
+
+    row.refresh_from_db()
+    assert (row.status, row.total, row.done, row.refused) == ("done", 1_200, 12, 1_188)
+    assert row.reasons == {"It missed nothing, or somebody took care of it.": 1_188}
+    assert len(row.problems) == bulk.MOST_PROBLEMS
+    assert slices > 1
+    assert set(Job.objects.for_tenant(tenant).values_list("endpoint_id", flat=True)) == missing
+    assert actions_of(tenant).count("endpoint.replayed") == 12
+    page = text_of(operator().get(reverse("admin:deliveries_bulkaction_change", args=[row.pk])))
+    assert "Done 12 of 1,200 Could not be done 1,188" in page
 
 
 def test_the_sweep_finds_actions_whose_worker_is_gone() -> None:

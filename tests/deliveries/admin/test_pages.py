@@ -7,15 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import trustme
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from deliveries import credentials
 from deliveries.models import Delivery, Endpoint, Event, Lane
 from deliveries.services.endpoint_deletion import delete_endpoint
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.sources import create_source
 from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, Member, Tenant
@@ -36,6 +39,10 @@ from tests.support.published import (
 pytestmark = pytest.mark.usefixtures("database")
 
 SECRETS = ("s3cret-header", "s3cret-query", "s3cret-payload", "s3cret-answer", "s3cret-response-header")
+
+LEAF = trustme.CA().issue_cert("client.example")
+CERTIFICATE = LEAF.cert_chain_pems[0].bytes().decode()
+KEY = LEAF.private_key_pem.bytes().decode()
 
 MODELS = [
     "tenants_tenant",
@@ -272,6 +279,58 @@ def test_one_thing_leads_to_the_next(world: World) -> None:
     event = client.get(world.pages["deliveries_event"])
     assert "Who got it, who did not, and why" in text_of(event)
     assert world.pages["deliveries_attempt"] in delivery.content.decode()
+
+
+def test_the_page_of_an_endpoint_tells_how_it_is_called_without_a_secret() -> None:
+    tenant = make_tenant()
+    row = make_endpoint(
+        tenant,
+        auth={
+            "type": "oauth2",
+            "token_url": "https://login.example.com/token?api_key=s3cret-query",
+            "client_id": "shop",
+            "client_secret": "s3cret-client",
+        },
+        batch={"max_events": 50, "max_wait_ms": 2_000},
+        client_certificate={"certificate": CERTIFICATE, "private_key": KEY},
+        ca_certificates=CERTIFICATE,
+    )
+    (about,) = credentials.about(CERTIFICATE)
+
+    response = operator().get(reverse("admin:deliveries_endpoint_change", args=[row.pk]))
+
+    page = text_of(response)
+    certificate = f"{about.subject} until {about.expires_at:%Y-%m-%d %H:%M:%S}"
+    assert "Signs in by oauth2, https://login.example.com/token?api_key=***, shop" in page
+    assert "Batches up to 50 events, after 2,000 ms at most" in page
+    assert f"Client certificate {certificate} Authorities of its own {certificate}" in page
+    for secret in ("s3cret", "PRIVATE KEY", "BEGIN"):
+        assert secret not in response.content.decode()
+
+
+def test_whatever_id_somebody_quotes_leads_to_its_page(world: World) -> None:
+    source, _token = create_source(
+        actor=COMMAND, tenant=world.tenant, name="Till", event_type="order.created"
+    )
+    quoted = {ids.SOURCE: source.pk} | {
+        ids.ENDPOINT: world.endpoint.pk,
+        ids.DELIVERY: world.delivery.pk,
+        ids.MEMBER: Member.objects.for_tenant(world.tenant).get().pk,
+    }
+    client = operator()
+
+    found = [
+        client.get(reverse("admin:find"), {"q": ids.to_text(prefix, key)}, follow=True)
+        for prefix, key in quoted.items()
+    ]
+
+    assert [each.redirect_chain[-1][0].rsplit("/", 3)[1:3] for each in found] == [
+        ["source", str(source.pk)],
+        ["endpoint", str(world.endpoint.pk)],
+        ["delivery", str(world.delivery.pk)],
+        ["member", str(quoted[ids.MEMBER])],
+    ]
+    assert [each.status_code for each in found] == [200, 200, 200, 200]
 
 
 def test_an_endpoint_without_an_address_has_a_name() -> None:
