@@ -81,6 +81,8 @@ def provide_servers() -> None:
         sys.exit(str(error))
     atexit.register(servers.stop)
     # One of the two may be set; then only the other is ours.
+    if "DATABASE_URL" not in os.environ:
+        os.environ["WEBHOOKS_EMBEDDED_DATABASE"] = str(VAR)
     os.environ.setdefault("DATABASE_URL", servers.database_url)
     os.environ.setdefault("CELERY_BROKER_URL", servers.broker_url)
     os.environ["WEBHOOKS_EMBEDDED_FOLDER"] = str(servers.folder)

@@ -1,4 +1,7 @@
-"""`serve --demo`, as a newcomer starts it: a checkout of its own, nothing in the environment, one command."""
+"""The first command, as a newcomer starts it: a checkout of its own, nothing in the environment.
+
+Mostly that is `serve --demo`.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,7 +70,7 @@ class Checkout:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
 
     def processes(self) -> list[str]:
@@ -211,6 +215,25 @@ def test_one_command_shows_verified_webhooks_and_leaves_nothing_running(
     assert requests.get(f"{api}/whoami", headers=bearer(acme_key), timeout=10).status_code == 200
 
     assert terminal.end(signal.SIGTERM) == 0, terminal.text()
+    assert checkout.processes() == []
+
+
+def test_the_first_commands_may_be_others_even_two_at_once(checkout: Checkout) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        tenant, operator = pool.map(
+            lambda arguments: checkout.run(*arguments, "--json"),
+            [("create_tenant", "acme"), ("create_operator_key", "ops")],
+        )
+    again = checkout.run("create_tenant", "acme", "--json")
+
+    assert (tenant.returncode, operator.returncode) == (0, 0), tenant.stderr + operator.stderr
+    made = [json.loads(each.stdout) for each in (tenant, operator)]
+    assert [each.stdout.count("\n") for each in (tenant, operator)] == [1, 1]
+    assert [set(each) for each in made] == [{"tenant", "slug", "api_key"}, {"api_key"}]
+    # One of them has made the tables, and what both made is kept.
+    assert (tenant.stderr + operator.stderr).count("Preparing the database...") == 1
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "The slug 'acme' is, or was, another tenant's." in again.stderr
     assert checkout.processes() == []
 
 

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 
 from deliveries.bench.history import PREFIX, Plan, seed, strangers
+from tenants.management.tables import TablesCommand
 
 BAR = 30
 """Characters."""
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Fill the database with made-up history. Goes on with the next week if it was stopped."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.validators import validate_email
 
+from tenants.management.tables import TablesCommand
 from tenants.models import Member, Tenant, User
 from tenants.services.audit import COMMAND
 from tenants.services.members import set_member
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Let a person into a tenant's portal, or change the role."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -5,15 +5,16 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.validators import validate_email
 
+from tenants.management.tables import TablesCommand
 from tenants.services import two_factor
 from tenants.services.audit import COMMAND
 from tenants.services.operators import make_operator
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Make an operator: an account that may use the admin."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

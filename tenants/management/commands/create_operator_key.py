@@ -3,15 +3,16 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from tenants import validation
+from tenants.management.tables import TablesCommand
 from tenants.services import keys
 from tenants.services.audit import COMMAND
 from tenants.validation import InvalidContent
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Makes an operator key, good for every tenant. It is shown once."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -3,17 +3,18 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from tenants import access, ids, validation
+from tenants.management.tables import TablesCommand
 from tenants.services import keys, tenants
 from tenants.services.audit import COMMAND
 from tenants.services.tenants import SlugTaken
 from tenants.validation import InvalidContent
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Makes a tenant and an API key with every scope. The key is shown once."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,8 +4,9 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from tenants.management.tables import TablesCommand
 from tenants.models import Tenant
 from tenants.packs import all_packs
 from tenants.services import packs
@@ -13,7 +14,7 @@ from tenants.services.audit import COMMAND
 from tenants.services.catalogue import Imported
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Install a pack of event types. Without a name: list the packs, and what of them is installed."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

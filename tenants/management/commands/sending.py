@@ -3,13 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from tenants.management.tables import TablesCommand
 from tenants.services import platform
 from tenants.services.audit import COMMAND
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = "Stop all sending of all tenants, or let it go on. Publishing goes on, deliveries wait."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

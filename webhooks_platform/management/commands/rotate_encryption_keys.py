@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from tenants.management.tables import TablesCommand
 from tenants.services import audit
 from tenants.services.audit import COMMAND
 from webhooks_platform.key_rotation import rotate
 
 
-class Command(BaseCommand):
+class Command(TablesCommand):
     help = (
         "Encrypts stored secrets again under the first key of WEBHOOKS_ENCRYPTION_KEYS. "
         "The platform may go on meanwhile; can be run again."

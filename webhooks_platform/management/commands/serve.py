@@ -21,6 +21,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand
 from django.db import connection
 
+from tenants.management.tables import migrating
 from tenants.models import Member, Tenant, User
 from tenants.services.audit import COMMAND
 from tenants.services.members import set_member
@@ -111,7 +112,8 @@ def prepare_database(supervisor: Supervisor) -> None:
     if folder := os.environ.get("WEBHOOKS_EMBEDDED_FOLDER"):
         supervisor.say("serve", f"PostgreSQL and Valkey are running; their data and logs are in {folder}")
     report = StringIO()
-    call_command("migrate", interactive=False, verbosity=1, stdout=report)
+    with migrating():
+        call_command("migrate", interactive=False, verbosity=1, stdout=report)
     applied = report.getvalue().count("... OK")
     supervisor.say("serve", f"Applied {applied} migrations" if applied else "The database is up to date")
     password = var_secret("operator_password") or secrets.token_urlsafe(12)
