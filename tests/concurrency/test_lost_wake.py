@@ -20,7 +20,7 @@ from deliveries.pipeline.rounds import until_id
 from deliveries.pipeline.wake import wake_lanes
 from tenants.ids import new_id
 from tenants.models import Tenant
-from tests.support.builders import lane_of, make_endpoint, make_tenant, new_event, publish
+from tests.support.builders import lane_of, make_endpoint, make_tenant, new_event
 from tests.support.running import until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
@@ -140,26 +140,47 @@ def test_a_look_that_waits_for_a_wake_keeps_what_the_wake_wrote(two: tuple[Conne
     assert (lane.is_ready, lane.dispatcher_id) == (True, None)
 
 
-def test_a_wake_that_waits_for_a_look_finds_the_lane_idle_and_sets_it(
+def test_a_wake_that_waits_for_a_look_makes_ready_what_the_look_left_idle(
     two: tuple[Connection, Connection],
 ) -> None:
-    """The wake's snapshot still shows the lane ready; what it locks is idle by then."""
+    """The look's snapshot is older than the event, and it has the row's lock: the wake must wait for it, not pass by."""
     tenant = make_tenant()
     endpoint = make_endpoint(tenant, "http://127.0.0.1:9/")
-    holder = Holder(two[0], endpoint)
-    wake = threading.Thread(target=lambda: wake_lanes(two[1], [(endpoint.id.bytes, None)]))
+    holder, publisher = Holder(two[0], endpoint), Publisher(two[1], tenant, endpoint)
+    holder.clear()
+    wake = threading.Thread(target=publisher.wake)
 
     with two[0].transaction():
-        holder.clear()
         holder.look()
+        publisher.insert()
         wake.start()
-        # A lane that still looks ready is passed over, as its holder has not looked yet for whoever reads it.
-        wake.join(0.5)
+        until(lambda: is_waiting("test-publisher"))
     wake.join(10)
-    publish(tenant)
 
     lane = lane_of(endpoint)
     assert (lane.is_ready, lane.dispatcher_id) == (True, None)
+    assert lane.ready_at is not None
+
+
+def test_a_wake_that_passes_by_a_lane_that_is_being_cleared_leaves_it_to_the_look(
+    two: tuple[Connection, Connection],
+) -> None:
+    """To the wake's snapshot the lane is still ready, so it changes nothing: the look after it must find the event."""
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, "http://127.0.0.1:9/")
+    holder, publisher = Holder(two[0], endpoint), Publisher(two[1], tenant, endpoint)
+
+    with two[0].transaction():
+        holder.clear()
+        publisher.insert()
+        publisher.wake()
+    cleared = lane_of(endpoint)
+    holder.look()
+
+    assert (cleared.is_ready, cleared.ready_at) == (False, None)
+    lane = lane_of(endpoint)
+    assert (lane.is_ready, lane.dispatcher_id) == (True, None)
+    assert lane.ready_at is not None
 
 
 def is_waiting(application_name: str) -> bool:
