@@ -91,6 +91,23 @@ def test_created_with_defaults() -> None:
     }
 
 
+def test_a_url_comes_back_as_it_was_set_so_that_it_can_be_written_back() -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    url = f"{URL}?token=s3cret&n=1"
+    made = make(api, tenant, url=url, uid="shop")
+    path = f"/tenants/{tenant.slug}/endpoints/shop"
+
+    read = body(tenant_api(tenant, "endpoints:read").get(path), 200)
+    written = body(api.put(path, {"url": read["url"], "description": "new"}), 200)
+
+    assert made["url"] == read["url"] == written["url"] == row_of(made).url == url
+    entries = AuditEntry.objects.filter(tenant=tenant, action__startswith="endpoint.").order_by("id")
+    assert [entry.action for entry in entries] == ["endpoint.created", "endpoint.changed"]
+    assert not any("s3cret" in json.dumps([entry.before, entry.after]) for entry in entries)
+    assert not any("s3cret" in json.dumps(row.snapshot) for row in EndpointVersion.objects.for_tenant(tenant))
+
+
 def test_creation_makes_lane_secret_snapshot_and_audit_entry_under_one_version() -> None:
     tenant = make_tenant()
 
