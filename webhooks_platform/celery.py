@@ -6,6 +6,7 @@ limits on the socket. The schedule lives in the database (django-celery-beat) an
 
 import logging.config
 import os
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -14,6 +15,7 @@ from django.conf import settings
 from kombu import Connection, Queue
 
 from tenants import log_context
+from webhooks_platform import heartbeat
 from webhooks_platform.servers import require_servers
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
@@ -30,9 +32,17 @@ to the outage."""
 
 
 class PromptConnection(Connection):
-    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+    def ensure_connection(
+        self, *args: Any, callback: Callable[[], object] | None = None, **kwargs: Any
+    ) -> Any:
         pace = {"interval_start": RECONNECT_SECONDS, "interval_step": 0, "interval_max": RECONNECT_SECONDS}
-        return super().ensure_connection(*args, **(pace | kwargs))
+
+        def still_trying() -> None:
+            heartbeat.beat()
+            if callback is not None:
+                callback()
+
+        return super().ensure_connection(*args, **(pace | kwargs | {"callback": still_trying}))
 
 
 class PromptAMQP(AMQP):
@@ -68,11 +78,12 @@ app.conf.update(
         "interval_step": 0,
         "interval_max": 0,
     },
-    beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler",
+    beat_scheduler="webhooks_platform.hearts:BeatingScheduler",
     beat_max_loop_interval=5,
     timezone="UTC",
     enable_utc=True,
 )
+app.steps["worker"].add("webhooks_platform.hearts:WorkerHeart")
 app.autodiscover_tasks()
 
 

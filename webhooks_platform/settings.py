@@ -303,6 +303,8 @@ if WEBHOOKS_INBOUND_HOST and not validate_host(WEBHOOKS_INBOUND_HOST, ALLOWED_HO
     raise ImproperlyConfigured(
         f"WEBHOOKS_INBOUND_HOST={WEBHOOKS_INBOUND_HOST!r} is refused by ALLOWED_HOSTS. List it there, too."
     )
+WEBHOOKS_HEARTBEAT_FILE = env_str("WEBHOOKS_HEARTBEAT_FILE")
+"""Touched every few seconds by the main loop of a worker or of beat, for probes; none by default."""
 WEBHOOKS_METRICS_TOKEN = env_str("WEBHOOKS_METRICS_TOKEN")
 """Opens `/metrics` to other machines; this one may always read it."""
 WEBHOOKS_OPERATOR_EMAILS = env_emails("WEBHOOKS_OPERATOR_EMAILS")

@@ -62,6 +62,11 @@ def test_a_process_is_started_by_the_same_command_in_every_form(process: str) ->
     assert essence(composed.get("command", image)) == wanted
 
 
+def probe(file: str) -> list[str]:
+    """Whether the file was touched within a minute."""
+    return ["sh", "-c", f"find {file} -newermt '-60 seconds' | grep -q ."]
+
+
 def test_the_pods_run_as_nobody_with_probes_limits_and_time_to_drain() -> None:
     pods = {
         each["metadata"]["name"]: each["spec"]["template"]["spec"]
@@ -75,6 +80,11 @@ def test_the_pods_run_as_nobody_with_probes_limits_and_time_to_drain() -> None:
         assert (name, pod["securityContext"]["runAsNonRoot"]) == (name, True)
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["resources"]["limits"]["memory"]
+    for name in ("dispatch", "worker", "beat"):
+        (container,) = pods[f"webhooks-{name}"]["containers"]
+        (file,) = [each["value"] for each in container["env"] if each["name"] == "WEBHOOKS_HEARTBEAT_FILE"]
+        assert container["livenessProbe"]["exec"]["command"] == probe(file)
+        assert {"name": "tmp", "mountPath": str(Path(file).parent)} in container["volumeMounts"]
     assert pods["webhooks-dispatch"]["terminationGracePeriodSeconds"] >= 40
     (web,) = pods["webhooks-web"]["containers"]
     assert web["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "5"]}}

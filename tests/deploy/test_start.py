@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.test_files import PROCESSES, ROOT, procfile
+from tests.deploy.test_files import PROCESSES, ROOT, probe, procfile
 from webhooks_platform.celery import app
 from webhooks_platform.embedded.servers import free_port
 
@@ -38,12 +38,15 @@ def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) 
     try:
         for name in PROCESSES:
             command = [word.replace("${PORT:-8000}", str(port)) for word in procfile()[name]]
+            environment["WEBHOOKS_HEARTBEAT_FILE"] = str(tmp_path / f"{name}-beats")
             with (tmp_path / name).open("wb") as output:
                 running[name] = subprocess.Popen(
                     command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
         answer = wait_for(f"http://127.0.0.1:{port}/health/ready")
         wait_for_workers(2)
+        hearts = [tmp_path / f"{name}-beats" for name in PROCESSES if name != "web"]
+        beating = {heart.name: beats_again(heart) for heart in hearts}
         alive = {name: process.poll() is None for name, process in running.items()}
     finally:
         for process in running.values():
@@ -53,7 +56,19 @@ def test_every_process_of_the_procfile_starts_and_ends_in_order(tmp_path: Path) 
     said = {name: (tmp_path / name).read_text()[-2000:] for name in PROCESSES}
     assert answer == 200, said
     assert alive == dict.fromkeys(PROCESSES, True), said
+    assert beating == {heart.name: True for heart in hearts}, said
+    assert not (tmp_path / "web-beats").exists()
     assert codes == dict.fromkeys(PROCESSES, 0), said
+
+
+def beats_again(heart: Path) -> bool:
+    """Whether what the probes look at gets younger."""
+    before = heart.stat().st_mtime
+    deadline = time.monotonic() + SECONDS
+    while heart.stat().st_mtime == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    age = time.time() - heart.stat().st_mtime
+    return age < 5 and subprocess.run(probe(str(heart)), check=False).returncode == 0
 
 
 def wait_for_workers(number: int) -> None:
