@@ -150,7 +150,8 @@ class Chosen:
         data = request.POST if request.method == "POST" else request.GET
         self.fields = [(key, value) for key in self.KEYS for value in data.getlist(key)]
         if ids := data.getlist("ids"):
-            self.selection: dict[str, Any] = {"ids": [str(_uuid(each)) for each in ids[:MOST_CHOSEN]]}
+            keys = dict.fromkeys(str(_uuid(each)) for each in ids[:MOST_CHOSEN])
+            self.selection: dict[str, Any] = {"ids": list(keys)}
         elif action.target is Target.ENDPOINT and data.get("host"):
             self.selection = {"host": data["host"].lower()}
         elif action.target is Target.DELIVERY and data.get("tenant"):

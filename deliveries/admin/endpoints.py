@@ -149,7 +149,8 @@ class EndpointAdmin(OperatorAdmin):
                 (_("Batches"), _batches(row)),
                 (
                     _("Headers"),
-                    ", ".join([*row.headers, *(f"{each} (***)" for each in row.sensitive_headers)]),
+                    ", ".join([*row.headers, *(f"{each} (***)" for each in row.sensitive_headers)])
+                    or NOTHING,
                 ),
                 (_("Signs in by"), _sign_in(row)),
                 (_("Client certificate"), _certificates(row.client_certificate)),

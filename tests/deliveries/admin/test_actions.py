@@ -311,6 +311,9 @@ def test_what_is_changed_for_several_tenants_leaves_the_rest_of_each_as_it_is() 
     act(client, "limits", ids=chosen, events_per_second="9", attempt_retention_days="4")
 
     assert not re.findall(r'<input type="number" name="\w+" value=', asked.content.decode())
+    # The same one twice is one.
+    twice = client.get(reverse("admin:act", args=["limits"]), {"ids": [str(first.pk)] * 2})
+    assert 'name="weight" value="3"' in twice.content.decode()
     assert "of several tenants, that each stays as it is." in text_of(asked)
     for tenant in (first, second):
         tenant.refresh_from_db()
