@@ -580,9 +580,14 @@ def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) ->
 
 END_BATCH = 1000
 
+# Of an endpoint that is stopped still: it may have been enabled since the holder read that it was stopped, and whoever sees
+# in this statement what was published after that sees the enabling as well.
 PENDING = f"""
 SELECT d.id, d.ordering_key FROM deliveries_delivery d
-WHERE d.endpoint_id = %s AND {IS_OWED} AND d.id <> ALL(%s::uuid[])
+WHERE d.endpoint_id = %(endpoint)s AND {IS_OWED} AND d.id <> ALL(%(held)s::uuid[]) AND EXISTS (
+    SELECT FROM deliveries_endpoint e JOIN tenants_tenant t ON t.id = e.tenant_id
+    WHERE e.id = %(endpoint)s AND (e.status <> 'enabled' OR e.deleted_at IS NOT NULL OR t.deleted_at IS NOT NULL)
+)
 ORDER BY d.id LIMIT {END_BATCH}
 """  # noqa: S608
 
@@ -608,7 +613,8 @@ def end_pending(connection: Connection, *, endpoint_id: bytes, reason: str, held
     Whoever is first in line then is due: the endpoint may be enabled before the next batch, and goes on with it.
     """
     with connection.transaction(), connection.cursor(binary=True) as cursor:
-        found = cursor.execute(PENDING, [UUID(bytes=endpoint_id), arrays.uuids(held)]).fetchall()
+        parameters = {"endpoint": UUID(bytes=endpoint_id), "held": arrays.uuids(held)}
+        found = cursor.execute(PENDING, parameters).fetchall()
         if not found:
             return 0
         lines = {(endpoint_id, key) for _, key in found if key is not None}

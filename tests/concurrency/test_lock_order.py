@@ -16,7 +16,7 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
-from deliveries.models import Delivery
+from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline import fifo, ingest, lanes, polling, sweeps
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.clerk import Clerk
@@ -124,6 +124,7 @@ def test_records_ends_cancels_retries_and_erasures_do_not_lock_each_other_up(
         if each.ordering_key is not None
     }
     later = timezone.now() + timedelta(days=31)
+    Endpoint.unscoped.filter(tenant=tenant).update(status="disabled", disabled_reason="manual")
 
     def keep(own: Connection, dice: random.Random) -> None:
         # What two holders of a lane, one of them a zombie, would write.

@@ -368,6 +368,7 @@ def test_ending_leaves_what_is_in_the_air_and_what_ended_before(own: psycopg.Con
         status="failed", next_attempt_at=None, manual_requested_at=timezone.now()
     )
     Delivery.unscoped.filter(id=planned.id).update(next_attempt_at=timezone.now() + MINUTE)
+    Endpoint.unscoped.filter(id=endpoint.id).update(deleted_at=timezone.now())
 
     ended = lanes.end_pending(
         own, endpoint_id=endpoint.id.bytes, reason="endpoint_deleted", held=[in_air.id.bytes]
@@ -381,6 +382,22 @@ def test_ending_leaves_what_is_in_the_air_and_what_ended_before(own: psycopg.Con
         ("cancelled", "endpoint_deleted", None),
     ]
     assert pending.status == "pending"
+
+
+def test_nothing_ends_of_an_endpoint_that_was_enabled_since_its_holder_read_that_it_was_stopped(
+    own: psycopg.Connection[Row],
+) -> None:
+    """The holder takes the lane and reads that it is disabled; it is enabled, and somebody publishes; the holder ends."""
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    stopping.disable_endpoint(actor=COMMAND, endpoint=endpoint)
+    stopping.enable_endpoint(actor=COMMAND, endpoint=endpoint)
+    publish(tenant)
+
+    ended = lanes.end_pending(own, endpoint_id=endpoint.id.bytes, reason="endpoint_disabled", held=[])
+
+    assert ended == 0
+    assert [delivery.status for delivery in deliveries_of(tenant)] == ["pending"]
 
 
 def test_who_is_next_in_line_goes_on_when_the_endpoint_is_enabled_between_two_batches(
