@@ -11,8 +11,11 @@ from django.utils import timezone
 from deliveries.models import Attempt, Delivery, Endpoint, Event, RetentionMark
 from deliveries.pipeline import partitions, retention, rollups, wake
 from deliveries.pipeline.partitions import TABLES, Week
+from deliveries.services.deliveries import retry_delivery
+from tenants import access
 from tenants.ids import Minter
 from tenants.models import Tenant
+from tenants.services.audit import COMMAND
 from tests.support.builders import make_endpoint, make_tenant
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -291,3 +294,14 @@ def test_what_is_asked_for_between_look_and_lock_keeps_its_week(
     assert week.table(parent) not in dropped
     deliveries.filter(id=last.id).update(manual_requested_at=None)
     assert week.table(parent) in retention.drop_partitions(now=timezone.now())
+
+
+def test_a_retry_that_comes_too_late_finds_nothing() -> None:
+    """The page was open when its week was dropped. The event is in the week after, and still there."""
+    tenant, endpoint = make_old_tenant()
+    insert(endpoint, 1.0)
+    delivery = Delivery.objects.for_tenant(tenant).get()
+    Delivery.objects.for_tenant(tenant).all().delete()
+
+    with pytest.raises(access.NotFound):
+        retry_delivery(actor=COMMAND, delivery=delivery, now=timezone.now())
