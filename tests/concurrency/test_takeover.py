@@ -218,7 +218,6 @@ def test_two_dispatchers_on_the_same_lanes_never_send_a_delivery_twice_at_once()
     # 25 events of each of 3 tenants, to 8 endpoints that answer well and to 4 that do at the third attempt
     assert len(webhooks.requests) == 3 * 25 * (8 + 4 * 3)
     assert webhooks.together == []
-    assert webhooks.unverified == []
     assert Delivery.unscoped.filter(status="succeeded").count() == 3 * 25 * 12
     assert sum(done) == len(webhooks.requests)
     assert min(done) > 0

@@ -67,7 +67,10 @@ def ids_at(webhooks: Webhooks, path: str = "/hook") -> list[str]:
 
 def test_each_event_is_forwarded_signed_and_gets_a_line(platform: str) -> None:
     tenant, key = new_tenant()
-    with Webhooks() as webhooks, listening(platform, key, webhooks.url("/hook"), types="order.*") as lines:
+    with (
+        Webhooks(secret=None) as webhooks,
+        listening(platform, key, webhooks.url("/hook"), types="order.*") as lines,
+    ):
         publish(tenant, b'{"n": 1}')
         publish(tenant, b'{"n": 2}', type="invoice.paid")
         publish(tenant, b'{"n": 3}')
@@ -88,7 +91,7 @@ def test_each_event_is_forwarded_signed_and_gets_a_line(platform: str) -> None:
 
 def test_what_happens_while_it_is_away_waits_for_it(platform: str) -> None:
     tenant, key = new_tenant()
-    with Webhooks() as webhooks:
+    with Webhooks(secret=None) as webhooks:
         with listening(platform, key, webhooks.url("/hook")):
             publish(tenant, b'{"n": 0}')
             webhooks.wait_for(1, "/hook")
@@ -110,7 +113,10 @@ def test_it_waits_for_the_local_port_and_passes_over_what_that_refuses(platform:
         until(lambda: any("does not answer" in line for line in lines))
     assert [each.status for each in deliveries_of(tenant)] == ["pending"]
 
-    with Webhooks(hook=Reply(500)) as webhooks, listening(platform, key, webhooks.url("/hook")) as lines:
+    with (
+        Webhooks(secret=None, hook=Reply(500)) as webhooks,
+        listening(platform, key, webhooks.url("/hook")) as lines,
+    ):
         publish(tenant, b'{"n": 1}')
         webhooks.wait_for(2, "/hook")
         until(lambda: sum(" 500 " in line for line in lines) == 2)
@@ -120,7 +126,7 @@ def test_it_waits_for_the_local_port_and_passes_over_what_that_refuses(platform:
 
 def test_it_goes_on_when_the_platform_is_back() -> None:
     tenant, key = new_tenant()
-    with Webhooks() as webhooks, contextlib.ExitStack() as stack:
+    with Webhooks(secret=None) as webhooks, contextlib.ExitStack() as stack:
         with live_platform() as url:
             port = int(url.rpartition(":")[2])
             lines = stack.enter_context(listening(url, key, webhooks.url("/hook")))
@@ -137,7 +143,7 @@ def test_it_goes_on_when_the_platform_is_back() -> None:
 def test_killed_it_forwards_the_rest_when_it_is_started_again(platform: str, tmp_path: Path) -> None:
     """The real command, killed without a word: what it had not acknowledged comes once more, nothing is missing."""
     tenant, key = new_tenant()
-    with Webhooks() as webhooks:
+    with Webhooks(secret=None) as webhooks:
         command = [
             *(sys.executable, str(ROOT / "deliveries/listen.py"), "--api", platform, "--key", key),
             *("--forward", webhooks.url("/hook"), "--types", "order.*"),
@@ -165,7 +171,7 @@ def test_killed_it_forwards_the_rest_when_it_is_started_again(platform: str, tmp
 
 def test_forgetting_leaves_nothing_behind(platform: str) -> None:
     tenant, key = new_tenant()
-    with Webhooks() as webhooks, listening(platform, key, webhooks.url("/hook"), forget=True):
+    with Webhooks(secret=None) as webhooks, listening(platform, key, webhooks.url("/hook"), forget=True):
         assert len(endpoint_changes.endpoints_of(tenant)) == 1
 
     assert len(endpoint_changes.endpoints_of(tenant)) == 0

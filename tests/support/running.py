@@ -51,17 +51,18 @@ class Reply:
 
 
 class Webhooks:
-    """Receives on 127.0.0.1, in a thread, and remembers. Every POST with a body is verified by `standardwebhooks`.
+    """Receives on 127.0.0.1, in a thread, and remembers. The end fails if `standardwebhooks` refused a request.
 
-    `replies` says by path what to answer; other paths get 200. A rule may be a function of the request.
+    `replies` says by path what to answer; other paths get 200. A rule may be a function of the request. `secret` is None
+    where the library cannot verify: endpoints have secrets of their own, or sign by Ed25519.
     """
 
-    def __init__(self, **replies: Reply | Callable[[Request], Reply]) -> None:
+    def __init__(self, *, secret: str | None = SECRET, **replies: Reply | Callable[[Request], Reply]) -> None:
         self.replies = {f"/{name}": reply for name, reply in replies.items()}
-        self.secret = SECRET
+        self.secret = secret
         self.requests: list[Request] = []
         self.unverified: list[str] = []
-        """What `standardwebhooks` said of requests that it refused."""
+        """What `standardwebhooks` said of requests that it refused; raised at the end."""
         self.open: dict[tuple[str, str], int] = {}
         """Requests not yet answered, by path and webhook id."""
         self.together: list[tuple[str, str]] = []
@@ -77,11 +78,14 @@ class Webhooks:
         self.port = started.result(10)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
         if self.failures:
             raise self.failures[0]
+        # What failed before says more.
+        if kind is None and self.unverified:
+            raise AssertionError(f"Requests that do not verify: {self.unverified}")
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -161,12 +165,13 @@ class Webhooks:
         await writer.drain()
 
     def _verify(self, request: Request) -> None:
-        if request.method == "GET":
+        if self.secret is None:
             return
+        signed = request.path.partition("?")[2].encode() if request.method == "GET" else request.body
         try:
-            Webhook(self.secret).verify(request.body, request.headers)
-        except WebhookVerificationError as error:
-            self.unverified.append(str(error))
+            Webhook(self.secret).verify(signed, request.headers, json_parse=False)
+        except (WebhookVerificationError, ValueError) as error:
+            self.unverified.append(f"{request.method} {request.path}: {error}")
 
 
 # --- the dispatcher ---------------------------------------------------------------------------------------------------

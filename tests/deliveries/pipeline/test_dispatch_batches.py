@@ -53,7 +53,6 @@ def test_events_go_together_under_one_signature(transport_name: str) -> None:
 
     assert sorted(len(numbers(request)) for request in webhooks.requests) == [5, 10, 10]
     assert sorted(n for request in webhooks.requests for n in numbers(request)) == list(range(25))
-    assert webhooks.unverified == []
     first = webhooks.requests[0]
     assert Webhook(SECRET).verify(first.body, first.headers) == json.loads(first.body)
     assert first.headers["content-type"] == "application/json"
@@ -174,7 +173,6 @@ def test_the_other_formats_that_hold_several(format: str, content_type: str, bod
 
     (request,) = webhooks.requests
     assert request.headers["content-type"] == content_type
-    assert webhooks.unverified == []
     if body is not None:
         assert request.body == body
     else:

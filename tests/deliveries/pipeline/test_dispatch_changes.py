@@ -67,7 +67,6 @@ def test_a_new_url_and_secret_hold_within_five_seconds_with_a_thousand_deliverie
         until(lambda: len(before.requests) + len(after.requests) == 1_500, seconds=20)
 
     assert max(request.at for request in before.requests) - changed < 5
-    assert after.unverified == before.unverified == []
     assert len(deliveries_of(tenant)) == 1_500
     assert {delivery.attempt_count for delivery in deliveries_of(tenant)} == {1}
 

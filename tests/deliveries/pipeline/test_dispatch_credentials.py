@@ -84,7 +84,6 @@ def test_basic_and_bearer_go_out_and_are_masked_in_attempts(transport_name: str)
     (bearer,) = webhooks.to("/bearer")
     assert basic.headers["authorization"] == "Basic " + base64.b64encode("anna:pä:ss".encode()).decode()
     assert bearer.headers["authorization"] == "Bearer to-ken"
-    assert webhooks.unverified == []
     for delivery in deliveries_of(tenant):
         (attempt,) = attempts_of(delivery)
         assert bytes(attempt.request_headers).decode().splitlines()[-1] == "authorization: ***"
@@ -123,7 +122,6 @@ def test_one_token_serves_all_and_outlives_the_dispatcher(transport_name: str) -
 
     assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 31
     assert len(webhooks.requests) == 31
-    assert webhooks.unverified == []
     (asked,) = server.asked
     assert asked.form == {"grant_type": "client_credentials", "scope": "hooks:write"}
     pair = base64.b64encode(b"the+client:s3cret+of+the+receiver").decode()

@@ -45,7 +45,6 @@ def test_the_cloudevents_sdk_reads_binary_mode() -> None:
         "order.created",
         {"order": {"total": 1.10}},
     )
-    assert webhooks.unverified == []
     (attempt,) = attempts_of(delivery_of(event))
     assert b"\nce-type: order.created\n" in bytes(attempt.request_headers)
 
@@ -61,7 +60,6 @@ def test_a_template_signs_with_the_text_of_the_endpoints_secret() -> None:
     timestamp = request.headers["webhook-timestamp"]
     expected = hmac.new(SECRET.encode(), timestamp.encode() + b"." + request.body, hashlib.sha256)
     assert request.headers["stripe-signature"] == f"t={timestamp},v1={expected.hexdigest()}"
-    assert webhooks.unverified == []
 
 
 def test_a_templates_own_secret_signs_alone_and_is_nowhere_to_be_seen() -> None:
@@ -77,7 +75,6 @@ def test_a_templates_own_secret_signs_alone_and_is_nowhere_to_be_seen() -> None:
 
     expected = hmac.new(secret.encode(), request.body, hashlib.sha256).hexdigest()
     assert request.headers["x-hub-signature-256"] == f"sha256={expected}"
-    assert webhooks.unverified == []
     (attempt,) = attempts_of(delivery_of(event))
     with connection.cursor() as cursor:
         cursor.execute("SELECT a::text FROM deliveries_attempt a WHERE id = %s", [attempt.id])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deliveries.pipeline.signing import parse_secret
 from deliveries.services import erasing
 from deliveries.services.endpoints import update_endpoint
 from tenants import ids
@@ -12,6 +13,7 @@ from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.deliveries.portal.test_endpoints import make_endpoint
 from tests.support.api import make_tenant
+from tests.support.builders import SECRET
 from tests.support.portal import browser, text_of
 from tests.support.published import add_attempt, delivery_of, make_type, publish
 from tests.support.running import Reply, Webhooks, run_until_dry
@@ -39,12 +41,13 @@ def attempt_page(tenant: Tenant, delivery: Any, role: str = "viewer") -> Any:
 @pytest.mark.parametrize(
     "fields", [{}, {"format": "raw"}, {"format": "form"}, {"method": "PUT"}, {"method": "GET"}]
 )
-def test_the_command_sends_what_was_sent(tenant: Tenant, fields: dict[str, str]) -> None:
+def test_the_command_sends_what_was_sent(tenant: Tenant, fields: dict[str, Any]) -> None:
     with Webhooks() as receiver:
         make_endpoint(
             tenant,
             url=receiver.url("/hook?token=s3cret&a=1"),
             headers={"Authorization": "Bearer s3cret", "X-Team": "a 'quoted' one"},
+            secret=parse_secret(SECRET),
             **fields,
         )
         event = publish(tenant, data=b'{"a":"it\'s <b>", "n":1.50,\n "at":"@x"}')
@@ -82,7 +85,7 @@ def words(command: str) -> list[str]:
 
 def test_a_format_that_was_changed_since_is_said(tenant: Tenant) -> None:
     with Webhooks() as receiver:
-        endpoint, _ = make_endpoint(tenant, url=receiver.url("/hook"))
+        endpoint, _ = make_endpoint(tenant, url=receiver.url("/hook"), secret=parse_secret(SECRET))
         event = publish(tenant)
         run_until_dry()
     update_endpoint(actor=COMMAND, endpoint=endpoint, format="form")
@@ -106,7 +109,7 @@ def test_what_never_left_has_no_command(tenant: Tenant) -> None:
 def test_what_was_erased_is_not_made_anew(tenant: Tenant) -> None:
     with Webhooks() as receiver:
         receiver.replies["/hook"] = Reply(body=b"you sent Ada")
-        make_endpoint(tenant, url=receiver.url("/hook"))
+        make_endpoint(tenant, url=receiver.url("/hook"), secret=parse_secret(SECRET))
         event = publish(tenant, data=b'{"name":"Ada"}')
         run_until_dry()
     delivery = delivery_of(event)

@@ -3,11 +3,13 @@
 import pytest
 
 from deliveries.models import Delivery, Event
+from deliveries.pipeline.signing import parse_secret
 from deliveries.services.stopping import disable_endpoint
 from tenants.models import EventType
 from tenants.services.audit import COMMAND
 from tests.deliveries.portal.test_endpoints import make_endpoint
 from tests.support.api import make_tenant
+from tests.support.builders import SECRET
 from tests.support.portal import actions_of, browser, text_of
 from tests.support.running import Reply, Webhooks, run_until_dry
 
@@ -21,7 +23,9 @@ def test_sent_watched_and_explained() -> None:
         receiver.replies["/hook"] = Reply(
             status=401, body=b"<script>alert(1)</script>", headers=("x-auth-token: s3cret",)
         )
-        _, path = make_endpoint(tenant, url=receiver.url("/hook"), event_types=[], retry_schedule=[])
+        _, path = make_endpoint(
+            tenant, url=receiver.url("/hook"), event_types=[], retry_schedule=[], secret=parse_secret(SECRET)
+        )
         client = browser(tenant)
 
         sent = client.post(
