@@ -53,9 +53,6 @@ nothing until their requests time out.)"""
 LONGEST_PACE_IN_MEMORY = 1.0
 """Seconds to the next token up to which a lane is kept; beyond it, it is given back with a hold."""
 
-FIRST_SLOTS = 2.0
-"""Requests at once that a lane starts with, before its endpoint has answered."""
-
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 NO_ID = b"\x00" * 16
 
