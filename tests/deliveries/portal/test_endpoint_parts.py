@@ -579,6 +579,7 @@ def test_an_endpoint_that_is_polled_is_made_and_says_how_to_read_it(tenant: Tena
         "format",
         "signature_scheme",
         "uid",
+        "metadata",
     ]
     row = only(tenant)
     path = f"/portal/{tenant.slug}/endpoints/{ids.to_text('ep', row.id)}"
