@@ -22,6 +22,9 @@ SECONDS = 4.0
 
 RATE = 150
 
+PROMISED_PER_SECOND = 6_000
+"""Deliveries, over 50 endpoints (docs/performance.md)."""
+
 
 @contextmanager
 def repeatedly(action: Callable[[], object], every_seconds: float) -> Iterator[None]:
@@ -165,7 +168,7 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fau
 
     place.assert_nothing_lost()
     report = place.receiver.report()
-    late = report["last_at"] - swept
+    first, late = report["first_at"] - swept, report["last_at"] - swept
     slowest = replies.p99_ms()
     missing = replies.accepted - place.delivered_ids(world)
     tell(
@@ -174,7 +177,7 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fau
         in_air=None,
         repeated=report["requests"] - report["distinct"],
         lost=len(missing) + place.accepted - len(place.delivered_ids(busy)),
-        after=f"`202` after {slowest:.0f} ms p99, all delivered {late:.2f} s after the sweep",
+        after=f"`202` after {slowest:.0f} ms p99; first delivered {first:.1f} s after the sweep, all {late:.1f} s",
     )
     assert set(replies.statuses) == {202}
     assert before == 0
@@ -182,4 +185,6 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fau
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
     assert slowest < SLOWEST_MS or not IS_FULL
-    assert late < 2
+    assert first < 2
+    # Thousands take as long as thousands take.
+    assert late < 2 + place.accepted / PROMISED_PER_SECOND
