@@ -173,8 +173,8 @@ def incoming(*, rate: float = 200.0, seconds: int = 20) -> list[Line]:
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
-FEW_SLOTS = 64
-SLOW_ANSWER_SECONDS = 0.025
+FEW_SLOTS = 16
+SLOW_ANSWER_SECONDS = 0.05
 """With so few slots and answers so slow, a dispatcher falls behind and has no room for the rest of the time."""
 
 

@@ -86,7 +86,7 @@ def publish_beside_a_backlog(
 ) -> tuple[Replies, int]:
     """What publishers were told while thousands of deliveries were on their way, and how many of them in the air."""
     place.publish(busy, EVENTS // 2)
-    place.receiver.wait_for_in_air(IN_AIR + 300, seconds=30)
+    place.receiver.wait_for_in_air(IN_AIR + 100, seconds=30)
     with Publishers(place.port, world.targets, rate=RATE) as publishers:
         if fault is None:
             time.sleep(SECONDS)
@@ -103,7 +103,7 @@ def publish_beside_a_backlog(
 def test_publishers_and_a_running_dispatcher_do_not_notice(place: Place, fault: Fault, run: int) -> None:
     world = place.make_world("a", 20)
     busy = place.make_world("busy", 100, max_in_flight=20)
-    place.receiver.set_rule("/busy", seconds=0.5)
+    place.receiver.set_rule("/busy", seconds=0.7)
     place.start()
     with Publishers(place.port, world.targets, rate=RATE) as publishers:
         time.sleep(1)  # the first ones make connections and read settings
