@@ -14,8 +14,13 @@ from tests.faults.size import EVENTS, IN_AIR, IS_FULL, RUNS, tell
 from tests.support.platform import Place
 from tests.support.publishing import Publishers, Replies
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 SLOWEST_MS = 100
-"""99 of 100 publishes are answered within this."""
+"""99 of 100 publishes are answered within this; on a busy machine within twice that, or what they take without a fault."""
+
+LATE_SECONDS = 2 if IS_FULL else 3
+"""Until all is delivered, after the fault or the sweep that follows it."""
 
 SECONDS = 4.0
 """Of the fault, under load."""
@@ -135,8 +140,8 @@ def test_publishers_and_a_running_dispatcher_do_not_notice(place: Place, fault: 
     assert not missing
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
-    assert slowest < (SLOWEST_MS if IS_FULL else max(SLOWEST_MS, 1.5 * usually))
-    assert late < 2
+    assert slowest < (SLOWEST_MS if IS_FULL else 2 * max(SLOWEST_MS, usually))
+    assert late < LATE_SECONDS
 
 
 @pytest.mark.timeout(180)
@@ -185,6 +190,6 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fau
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
     assert slowest < SLOWEST_MS or not IS_FULL
-    assert first < 2
+    assert first < LATE_SECONDS
     # Thousands take as long as thousands take.
-    assert late < 2 + place.accepted / PROMISED_PER_SECOND
+    assert late < LATE_SECONDS + place.accepted / PROMISED_PER_SECOND

@@ -9,6 +9,8 @@ from tests.support.platform import Place
 from tests.support.publishing import Publishers
 from webhooks_platform.embedded.servers import StopMode
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("run", RUNS)

@@ -19,6 +19,8 @@ from tenants.services.audit import COMMAND
 from tests.faults.size import INCOMING, tell
 from tests.support.platform import Place
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 REQUESTS = INCOMING
 KILLS = 2
 SENDERS = 16

@@ -9,6 +9,8 @@ import pytest
 from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
 from tests.support.platform import Place
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 TAKEOVER_SECONDS = 25
 
 

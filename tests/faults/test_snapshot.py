@@ -9,6 +9,8 @@ from tests.faults.compare import compare
 from tests.faults.size import EVENTS, RUNS, SLACK, SNAPSHOT_SECONDS, tell
 from tests.support.platform import Place
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 LEAST = 0.7 - SLACK
 
 
