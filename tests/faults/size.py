@@ -53,7 +53,7 @@ def load_with_many_in_air(
     place.wait_until_ready()
     place.publish(world, EVENTS)
     place.begin_dispatch(at_step=dispatch_at)
-    place.receiver.wait_for_in_air(800, seconds=60)
+    place.receiver.wait_for_in_air(IN_AIR + 100, seconds=60)
     return world
 
 

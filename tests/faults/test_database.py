@@ -21,7 +21,7 @@ def test_a_restart_under_load_loses_nothing(place: Place, mode: StopMode, run: i
     world = place.make_world("b", 20)
     place.start()
     place.publish(busy, EVENTS)
-    place.receiver.wait_for_in_air(IN_AIR + 300, seconds=60)
+    place.receiver.wait_for_in_air(IN_AIR + 100, seconds=60)
 
     with Publishers(place.port, world.targets, rate=150) as publishers:
         time.sleep(1)
