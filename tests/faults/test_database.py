@@ -17,7 +17,8 @@ pytestmark = pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restart_under_load_loses_nothing(place: Place, mode: StopMode, run: int) -> None:
     busy = place.make_world("a", 100, max_in_flight=20)
-    place.receiver.set_rule("/a", seconds=1.0)
+    # Less than what counts as slow, of which a dispatcher keeps few in the air.
+    place.receiver.set_rule("/a", seconds=0.7)
     world = place.make_world("b", 20)
     place.start()
     place.publish(busy, EVENTS)
@@ -25,6 +26,7 @@ def test_a_restart_under_load_loses_nothing(place: Place, mode: StopMode, run: i
 
     with Publishers(place.port, world.targets, rate=150) as publishers:
         time.sleep(1)
+        place.receiver.wait_for_in_air(IN_AIR, seconds=30)
         unanswered = place.receiver.count()["in_air"]
         recorded = place.attempts()
         place.servers.postgres.stop(mode)
