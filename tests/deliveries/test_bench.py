@@ -381,7 +381,7 @@ def test_full_tables_delay_nothing_and_nothing_of_them_is_counted(database: None
     assert empty["figure"] > 0
     assert full["figure"] > 0
     assert full["at_least"] == pytest.approx(0.9 * empty["figure"], abs=0.01)
-    assert dict(rows) == {"pending": 2000, "succeeded": 5000 + 2 * 400 + 3000}
+    assert dict(rows) == {"pending": 2000, "succeeded": 5000 + 6 * 400 + 3000}
 
 
 def test_how_full_the_tables_are_can_be_said() -> None:
