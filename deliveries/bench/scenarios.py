@@ -273,7 +273,7 @@ def _behind(it: Bench, a: World, **plan: Any) -> World:
 
 
 def _one_endpoint_behind(it: Bench) -> World:
-    return _behind(it, it.make_world(name="a", endpoints=1), events=100_000, batch=500)
+    return _behind(it, it.make_world(name="a", endpoints=1), events=300_000, batch=500)
 
 
 def _many_endpoints_behind(it: Bench) -> World:
@@ -301,7 +301,7 @@ def _unresolvable(it: Bench) -> World:
 
 
 TROUBLES: dict[str, tuple[Callable[[Bench], World], str]] = {
-    "backlog": (_one_endpoint_behind, "100,000 behind on one endpoint"),
+    "backlog": (_one_endpoint_behind, "300,000 behind on one endpoint"),
     "many": (_many_endpoints_behind, "5,000 endpoints behind"),
     "hanging": (_hanging, "1,000 endpoints that hang for 30 s"),
     "names": (_unresolvable, "200 names that do not resolve"),
