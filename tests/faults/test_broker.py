@@ -17,9 +17,9 @@ from tests.support.publishing import Publishers, Replies
 pytestmark = pytest.mark.xdist_group("faults")
 
 SLOWEST_MS = 100
-"""99 of 100 publishes are answered within this; on a busy machine within twice that, or what they take without a fault."""
+"""99 of 100 publishes are answered within this; on a busy machine within half as much again as they take without a fault."""
 
-LATE_SECONDS = 2 if IS_FULL else 3
+LATE_SECONDS = 2
 """Until all is delivered, after the fault or the sweep that follows it."""
 
 SECONDS = 4.0
@@ -140,7 +140,7 @@ def test_publishers_and_a_running_dispatcher_do_not_notice(place: Place, fault: 
     assert not missing
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
-    assert slowest < (SLOWEST_MS if IS_FULL else 2 * max(SLOWEST_MS, usually))
+    assert slowest < (SLOWEST_MS if IS_FULL else max(SLOWEST_MS, 1.5 * usually))
     assert late < LATE_SECONDS
 
 
