@@ -176,9 +176,9 @@ def test_what_would_take_long_does_not_run(text: str) -> None:
     expression = compile_filter(text)
     large.size  # noqa: B018 - measured once an event, not what this is about
 
-    began_at = time.perf_counter()
+    began_at = time.thread_time()
     matches = expression.matches(large)
-    took = time.perf_counter() - began_at
+    took = time.thread_time() - began_at
 
     assert not matches
     assert "would take too long on data of this size" in expression.why(large)

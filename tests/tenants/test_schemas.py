@@ -58,13 +58,13 @@ def doubling(levels: int) -> dict[str, Any]:
     ],
 )
 def test_what_is_refused(schema: Any, says: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
 
     with pytest.raises(InvalidSchema) as refused:
         compile_schema(schema)
 
     assert str(refused.value).startswith(says)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_at_most_a_hundred_errors_are_named() -> None:
 
 def test_a_pattern_that_would_backtrack_for_ever_does_not() -> None:
     compiled = compile_schema({"pattern": "^(a+)+$"})
-    started = time.perf_counter()
+    started = time.thread_time()
 
     assert not compiled.is_valid("a" * 50_000 + "b")
 
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5

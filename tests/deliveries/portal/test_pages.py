@@ -1,6 +1,7 @@
 """Of every page: few queries however many rows, a strict policy, nothing from elsewhere, nothing inline."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from deliveries.models import Attempt, Delivery, Endpoint, IncomingRequest, Job
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import NewEvent
 from deliveries.services.endpoints import create_endpoint
+from deliveries.services.live import SETTLED
 from deliveries.services.sources import create_source
 from tenants import ids
 from tenants.models import EventType, Tenant
@@ -77,6 +79,8 @@ def one(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
 def many(django_db_setup: None, django_db_blocker: Any) -> Iterator[Rows]:
     with django_db_blocker.unblock():
         made = api_rows(30)
+        # Or the live page has nothing to show yet.
+        time.sleep(SETTLED.total_seconds())
         yield Rows(made.tenant, made.sample | of_history(made.tenant))
 
 
