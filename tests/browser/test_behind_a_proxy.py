@@ -7,7 +7,7 @@ from tests.browser.conftest import WAIT_MS, Platform
 from tests.browser.steps import make_place, sign_in
 from tests.support.tls_proxy import tls_proxy
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_forms_are_taken_from_an_https_page(platform: Platform, browser: Browser) -> None:

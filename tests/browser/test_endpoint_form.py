@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -11,8 +10,6 @@ from deliveries.models import Endpoint
 from tenants.models import Tenant
 from tests.browser.conftest import NewWindow, Platform
 from tests.browser.steps import make_place, sign_in
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 SHOTS = os.environ.get("BROWSER_SHOTS")
 

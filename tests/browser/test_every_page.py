@@ -35,7 +35,7 @@ from tests.browser.steps import link_to, sign_in
 from tests.support.everything import make_everything
 from tests.support.portal import PASSWORD, make_member
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SERIOUS = {"serious", "critical"}
 

@@ -21,7 +21,7 @@ from tests.support.api import make_key
 from tests.support.builders import SECRET
 from tests.support.portal import PASSWORD
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 def wait_for_mail(platform: Platform, address: str) -> EmailMessage:

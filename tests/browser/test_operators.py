@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from django.conf import settings
 from django.urls import reverse
 from playwright.sync_api import Page, expect
@@ -21,8 +20,6 @@ from tests.browser.steps import make_place, shop, sign_in
 from tests.browser.test_every_page import examine
 from tests.support.builders import SECRET
 from tests.support.operators import make_operator, signed_in
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 
 def operator_window(window: NewWindow, platform: Platform, **options: Any) -> tuple[Page, User]:

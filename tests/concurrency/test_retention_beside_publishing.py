@@ -35,7 +35,7 @@ MOST_WAITED_MS = 50
 A_SECOND = 100
 """Publishes."""
 
-pytestmark = pytest.mark.timeout(7_200 if WANTED else 120)
+pytestmark = [pytest.mark.timeout(7_200 if WANTED else 120), pytest.mark.alone]
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def partitions_of_deliveries() -> set[str]:
         return {name for (name,) in cursor.fetchall()}
 
 
+@pytest.mark.alone
 def test_rows_are_written_while_it_is_made() -> None:
     with (
         connect(application_name="test", statement_timeout_seconds=10) as other,

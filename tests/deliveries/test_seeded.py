@@ -31,7 +31,7 @@ SLACK = 1 if WANTED else 4
 pytestmark = [
     pytest.mark.usefixtures("database"),
     pytest.mark.timeout(7_200 if WANTED else 300),
-    pytest.mark.xdist_group("seeded"),
+    pytest.mark.alone,
 ]
 
 

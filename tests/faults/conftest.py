@@ -1,8 +1,6 @@
 """Every fault of the design's table, really done to real processes, `size` says how large.
 
-Each file is of the group `faults`, for one worker of xdist. xdist 3.8 does not find groups under pytest 9.2, so with `-n`
-two of them may go on at once, each on servers of its own; what is measured in turn allows for that. At full size they run
-alone, with `-n0`.
+All of them go to one worker of xdist; those that measure have the machine for themselves (`alone`).
 """
 
 from collections.abc import Iterator

@@ -53,8 +53,13 @@ def load_with_many_in_air(
     place.wait_until_ready()
     place.publish(world, EVENTS)
     place.begin_dispatch(at_step=dispatch_at)
-    place.receiver.wait_for_in_air(IN_AIR + 100, seconds=60)
+    wait_for_many_in_air(place)
     return world
+
+
+def wait_for_many_in_air(place: Place) -> None:
+    """Right before the fault: answers come in waves, between which there are few."""
+    place.receiver.wait_for_in_air(IN_AIR + 100, seconds=60)
 
 
 def tell(

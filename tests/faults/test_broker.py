@@ -14,7 +14,7 @@ from tests.faults.size import EVENTS, IN_AIR, IS_FULL, RUNS, tell
 from tests.support.platform import Place
 from tests.support.publishing import Publishers, Replies
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.alone
 
 SLOWEST_MS = 100
 """99 of 100 publishes are answered within this; on a busy machine within half as much again as they take without a fault."""

@@ -9,7 +9,7 @@ from tests.support.platform import Place
 from tests.support.publishing import Publishers
 from webhooks_platform.embedded.servers import StopMode
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.alone
 
 
 @pytest.mark.timeout(180)

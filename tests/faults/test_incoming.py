@@ -19,8 +19,6 @@ from tenants.services.audit import COMMAND
 from tests.faults.size import INCOMING, tell
 from tests.support.platform import Place
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 REQUESTS = INCOMING
 KILLS = 2
 SENDERS = 16

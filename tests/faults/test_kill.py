@@ -6,10 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
+from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell, wait_for_many_in_air
 from tests.support.platform import Place
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 TAKEOVER_SECONDS = 25
 
@@ -21,6 +19,7 @@ def test_kill_repeats_only_what_was_in_the_air(place: Place, victim: str, run: i
     load_with_many_in_air(place)
 
     dispatcher = place.dispatcher_pid()
+    wait_for_many_in_air(place)
     match victim:
         case "the dispatcher":
             os.kill(dispatcher, signal.SIGKILL)

@@ -8,8 +8,6 @@ from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
 from tests.support.platform import Place
 from tests.support.publishing import Publishers
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 TAKEOVER_SECONDS = 25
 REPAIR_SECONDS = 35
 

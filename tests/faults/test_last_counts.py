@@ -8,8 +8,6 @@ import pytest
 from tests.support.collector import Collector
 from tests.support.platform import Place
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 EVENTS = 300
 
 

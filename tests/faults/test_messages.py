@@ -2,13 +2,10 @@
 
 import time
 
-import pytest
 import redis
 
 from tests.support.platform import Place
 from tests.support.publishing import Publishers
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def test_a_hundred_deliveries_need_less_than_one_message(place: Place) -> None:

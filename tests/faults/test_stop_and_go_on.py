@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
+from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell, wait_for_many_in_air
 from tests.support.platform import Place
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 STOPPED_SECONDS = 40
 TAKEOVER_SECONDS = 25
+
+BEGUN_AT_ONCE = 256
+"""Requests that libcurl was told of and had not written when it was stopped: it goes on with those, and then looks up."""
 
 
 @pytest.mark.timeout(240)
@@ -21,6 +22,7 @@ def test_a_dispatcher_that_slept_through_its_lease_sends_nothing_more(place: Pla
     load_with_many_in_air(place)
 
     sleeper = place.dispatcher_pid()
+    wait_for_many_in_air(place)
     os.kill(sleeper, signal.SIGSTOP)
     stopped = time.monotonic()
     place.begin_dispatch(name="standby")
@@ -52,6 +54,6 @@ def test_a_dispatcher_that_slept_through_its_lease_sends_nothing_more(place: Pla
     )
     assert report["distinct"] == place.accepted
     assert in_air >= IN_AIR
-    assert repeated == in_air
-    assert 0 <= zombie <= in_air
+    assert in_air <= repeated <= in_air + BEGUN_AT_ONCE
+    assert 0 <= zombie <= in_air + BEGUN_AT_ONCE
     assert takeover < TAKEOVER_SECONDS

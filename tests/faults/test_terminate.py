@@ -9,7 +9,7 @@ import pytest
 from tests.faults.size import IN_AIR, RUNS, load_with_many_in_air, tell
 from tests.support.platform import Place
 
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = pytest.mark.alone
 
 DRAIN_SECONDS = 8
 """The receiver answers within one; the rest is Celery's."""

@@ -7,8 +7,6 @@ import pytest
 from tests.faults.size import IN_AIR, RUNS, tell
 from tests.support.platform import Place
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("run", RUNS)

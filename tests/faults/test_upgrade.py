@@ -15,8 +15,6 @@ from tests.support.platform import Place
 from tests.support.publishing import Publishers, Replies
 from webhooks_platform.embedded.servers import free_port
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 EVENTS = 2_000
 RATE = 200
 

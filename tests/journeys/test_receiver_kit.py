@@ -28,7 +28,7 @@ from webhooks_platform.demo.api import Api, post
 from webhooks_platform.demo.place import Place
 from webhooks_platform.embedded.servers import free_port
 
-pytestmark = [pytest.mark.xdist_group("journeys"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 KIT = Path(__file__).parents[2] / "examples" / "receivers"
 DEBIAN_MODULES = Path("/usr/share/nodejs")

@@ -15,7 +15,7 @@ from webhooks_platform.demo.api import Api
 from webhooks_platform.demo.place import Place
 from webhooks_platform.demo.stories import STORIES, perform
 
-pytestmark = [pytest.mark.xdist_group("journeys"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 class Told:

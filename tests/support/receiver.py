@@ -30,10 +30,14 @@ class CountingReceiver(Receiver):
         return self._wait("requests", count, group, seconds)
 
     def wait_for_in_air(self, count: int, *, seconds: float = 30) -> dict[str, Any]:
-        """Until so many requests wait for their answer at once (under a rule with `seconds`)."""
-        return self._wait("in_air", count, None, seconds)
+        """Until so many requests wait for their answer at once (under a rule with `seconds`); the counts then."""
+        return self._wait_until("in_air", count, None, seconds)
 
     def _wait(self, what: str, count: int, group: str | None, seconds: float) -> dict[str, Any]:
+        self._wait_until(what, count, group, seconds)
+        return self.report(group)
+
+    def _wait_until(self, what: str, count: int, group: str | None, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while (counted := self.count(group))[what] < count:
             if time.monotonic() > deadline:
@@ -41,4 +45,4 @@ class CountingReceiver(Receiver):
                     f"waited {seconds} s for {what} = {count}: {counted}, {self.report(group)}"
                 )
             time.sleep(0.02)
-        return self.report(group)
+        return counted

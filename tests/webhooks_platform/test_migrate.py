@@ -40,6 +40,7 @@ def test_our_migrate_is_the_one_that_runs() -> None:
     assert get_commands()["migrate"] == "webhooks_platform"
 
 
+@pytest.mark.alone
 def test_a_migration_that_waits_for_a_long_query_keeps_nobody_waiting() -> None:
     tried: list[float] = []
     longest = 0.0

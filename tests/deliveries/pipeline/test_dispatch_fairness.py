@@ -18,7 +18,7 @@ from tests.support.builders import (
 )
 from tests.support.running import Reply, Request, Webhooks, running, until
 
-pytestmark = pytest.mark.usefixtures("quiet_lanes")
+pytestmark = [pytest.mark.usefixtures("quiet_lanes"), pytest.mark.alone]
 
 
 def test_new_work_of_a_lane_is_sent_beside_answers_that_hang() -> None:

@@ -33,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.running import Reply, Webhooks, run_until_dry, running, until
 
-pytestmark = pytest.mark.usefixtures("quiet_lanes")
+pytestmark = [pytest.mark.usefixtures("quiet_lanes"), pytest.mark.alone]
 
 QUICK = Rules(
     open_after_seconds=0.3,
