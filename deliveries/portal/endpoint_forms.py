@@ -381,6 +381,8 @@ class EndpointForm(forms.Form):
             self.add_refusal(invalid, at="event_types")
         if isinstance(given.get("headers"), dict):
             given["headers"] = header_changes(given["headers"], self.endpoint)
+        if not self.may_set_credentials:
+            self._refuse_credentials(given)
         if isinstance(given.get("metadata"), dict):
             given["metadata"] = metadata_lines.changes(given["metadata"], self.endpoint)
         if self.is_polled and self.endpoint is None:
@@ -389,6 +391,14 @@ class EndpointForm(forms.Form):
             if part.is_valid() and part.is_given:
                 given[name] = part.wanted
         return given
+
+    def _refuse_credentials(self, given: dict[str, Any]) -> None:
+        """In what else may hold one."""
+        url, headers = given.get("url"), given.get("headers")
+        if url and mask_url(url) != url:
+            self.add_error("url", _("Support sets no credentials."))
+        if isinstance(headers, dict) and any(map(validation.is_sensitive_header, headers)):
+            self.add_error("headers", _("Support sets no credentials."))
 
     def changes(self, row: Endpoint) -> dict[str, Any]:
         """What the form changes. What it leaves is not sent, so that it does not undo somebody else's change."""

@@ -214,6 +214,56 @@ def test_support_cannot_have_credentials_sent_to_itself(what: dict[str, Any]) ->
     assert "endpoint.secret.rotated" not in actions_of(tenant)
 
 
+@pytest.mark.parametrize(
+    ("had", "given"),
+    [
+        ({}, {"headers": "X-Team: blue\nAuthorization: Bearer known-to-support"}),
+        ({}, {"url": "https://shop.example.com/hooks?token=known-to-support"}),
+        ({"headers": {"Authorization": "tell-nobody"}}, {"headers": "authorization: known-to-support"}),
+        ({"headers": {"Authorization": "tell-nobody"}}, {"headers": ""}),
+    ],
+    ids=["in a header", "in the URL", "instead of another", "none"],
+)
+def test_support_sets_no_credentials_in_what_it_may_change(
+    had: dict[str, Any], given: dict[str, str]
+) -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    endpoint = make_endpoint(tenant, **had)
+    client, _ = inside(tenant, "ticket 4711")
+    root = f"/portal/{tenant.slug}/endpoints"
+    fields = FIELDS | {"url": endpoint.url} | given
+
+    saved = client.post(f"{root}/{ids.to_text('ep', endpoint.id)}/edit", fields)
+
+    assert saved.status_code == 422
+    assert "Support sets no credentials." in text_of(saved)
+    (after,) = Endpoint.objects.for_tenant(tenant)
+    for name in ("url", "description", "headers", "sensitive_headers", "sensitive_headers_encrypted"):
+        assert getattr(after, name) == getattr(endpoint, name)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"headers": "Authorization: Bearer known-to-support"},
+        {"url": "https://shop.example.com/hooks?token=known-to-support"},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_support_makes_no_endpoint_with_credentials(given: dict[str, str]) -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    client, _ = inside(tenant, "ticket 4711")
+    fields = FIELDS | {"url": "https://shop.example.com/hooks"}
+
+    refused = client.post(f"/portal/{tenant.slug}/endpoints/new", fields | given)
+
+    assert refused.status_code == 422
+    assert "Support sets no credentials." in text_of(refused)
+    assert not Endpoint.objects.for_tenant(tenant).exists()
+
+
 def test_support_sets_no_secret_of_a_source() -> None:
     tenant = make_tenant()
     source, _ = create_source(
