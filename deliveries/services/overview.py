@@ -128,9 +128,13 @@ class Failing:
     """There are more than were looked at."""
 
 
-DISABLED_BY_THE_PLATFORM: Final = Q(disabled_reason__in=BY_THE_PLATFORM, deleted_at__isnull=True)
-"""Because they failed for too long, or their receivers said so: nobody did it by hand, and somebody may not know of it.
-As the index of them says it."""
+DISABLED_BY_THE_PLATFORM: Final = Q(
+    # As the index of them says it.
+    disabled_reason__in=BY_THE_PLATFORM,
+    deleted_at__isnull=True,
+    tenant__deleted_at__isnull=True,
+)
+"""Because they failed for too long, or their receivers said so: nobody did it by hand, and somebody may not know of it."""
 
 # Along the index of failing lanes. The database adds up: when a receiver that thousands share is down, loading all of
 # their rows would take longer than the page may.
@@ -139,7 +143,9 @@ WITH failing AS MATERIALIZED (
     SELECT lane.endpoint_id, lane.tenant_id, lane.failing_since,
            COALESCE(substring(endpoint.url from '^[a-z]+://(\\[[^]]*\\]|[^/:?]*)'), '') COLLATE "C" AS host
     FROM deliveries_lane lane JOIN deliveries_endpoint endpoint ON endpoint.id = lane.endpoint_id
+    JOIN tenants_tenant tenant ON tenant.id = lane.tenant_id
     WHERE lane.failing_since IS NOT NULL AND endpoint.status = 'enabled' AND endpoint.deleted_at IS NULL
+      AND tenant.deleted_at IS NULL
     ORDER BY lane.failing_since, lane.endpoint_id LIMIT %(looked_at)s
 )
 (SELECT 'endpoint', endpoint_id::text, 1 AS endpoints, 1 AS tenants, failing_since AS since

@@ -23,6 +23,7 @@ from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, Member, Tenant
 from tenants.services.audit import COMMAND
+from tenants.services.tenants import delete_tenant
 from tests.support.api import make_key, make_tenant
 from tests.support.operators import looker, operator, without_rights
 from tests.support.portal import make_member, text_of
@@ -437,6 +438,38 @@ def test_what_the_platform_disabled_is_on_the_dashboard_and_in_a_list_of_its_own
         by_them.url,
         by_us.url,
     ]
+
+
+def test_what_fails_of_a_deleted_tenant_is_not_on_the_dashboard() -> None:
+    tenant = make_tenant()
+    failing, gone = (
+        make_endpoint(tenant, f"https://{name}.{tenant.slug}.example.com") for name in ("failing", "gone")
+    )
+    # Before all others.
+    Lane.objects.for_tenant(tenant).filter(endpoint=failing).update(
+        failing_since="2000-01-01T00:00:00Z", failed_at=timezone.now(), failures=30
+    )
+    disable_endpoint(actor=COMMAND, endpoint=gone, reason=Endpoint.DisabledReason.GONE)
+    client = operator()
+
+    def tables_that_name_it() -> list[str]:
+        page = client.get(reverse("admin:index")).content.decode()
+        sections = re.findall(r"<h2>([^<]+)</h2>(.*?)</section>", page, re.DOTALL)
+        # Of its lanes, which are ready to be ended, another table may tell.
+        return [title for title, text in sections if tenant.slug in text and not title.startswith("Lanes")]
+
+    before = tables_that_name_it()
+    delete_tenant(actor=COMMAND, tenant=tenant)
+
+    assert before == [
+        "Tenants that it hurts",
+        "Hosts that fail",
+        "Endpoints that fail longest",
+        "Disabled by the platform lately",
+    ]
+    assert tables_that_name_it() == []
+    listed = client.get(list_of("deliveries_endpoint") + "?by_platform=on").content.decode()
+    assert tenant.slug not in listed
 
 
 # --- at what cost -----------------------------------------------------------------------------------------------------
