@@ -35,6 +35,7 @@ from tenants.admin.show import (
     when,
 )
 from tenants.admin.tenants import tenant_link
+from tenants.models import Tenant
 
 SEALED: Final = (
     "sensitive_headers_encrypted",
@@ -131,7 +132,7 @@ class EndpointAdmin(OperatorAdmin):
         of_host = list_url("deliveries_endpoint", host=host)
         return Sheet(
             title=address_of(row),
-            notes=_notes(row, lane),
+            notes=_notes(row),
             facts=[
                 (_("Tenant"), tenant_link(row.tenant)),
                 (_("Id"), code(endpoint_id)),
@@ -212,7 +213,7 @@ def _certificates(pem: str | None) -> object:
     return format_html_join("; ", "{} {} {}", found)
 
 
-def _notes(row: Endpoint, lane: Lane | None) -> list[str]:
+def _notes(row: Endpoint) -> list[str]:
     notes = []
     if row.deleted_at is not None:
         notes.append(_("Deleted. Its history is kept as long as that of others."))
@@ -222,7 +223,7 @@ def _notes(row: Endpoint, lane: Lane | None) -> list[str]:
         )
     elif row.is_paused:
         notes.append(_("Paused by an operator: deliveries are made and wait."))
-    elif lane is not None and lane.is_paused:
+    elif row.tenant.status == Tenant.Status.SUSPENDED and row.tenant.deleted_at is None:
         notes.append(_("Held, because its tenant is suspended."))
     if _is_missing_something(row):
         notes.append(_("It missed events while it was disabled. They are ready to be sent."))

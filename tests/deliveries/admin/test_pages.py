@@ -23,7 +23,7 @@ from deliveries.services.stopping import disable_endpoint
 from tenants import ids
 from tenants.models import ApiKey, Member, Tenant
 from tenants.services.audit import COMMAND
-from tenants.services.tenants import delete_tenant
+from tenants.services.tenants import delete_tenant, update_tenant
 from tests.support.api import make_key, make_tenant
 from tests.support.operators import looker, operator, without_rights
 from tests.support.portal import make_member, text_of
@@ -470,6 +470,24 @@ def test_what_fails_of_a_deleted_tenant_is_not_on_the_dashboard() -> None:
     assert tables_that_name_it() == []
     listed = client.get(list_of("deliveries_endpoint") + "?by_platform=on").content.decode()
     assert tenant.slug not in listed
+
+
+def test_the_page_of_an_endpoint_says_why_it_is_held() -> None:
+    tenant = make_tenant()
+    pushed = make_endpoint(tenant)
+    polled = create_endpoint(actor=COMMAND, tenant=tenant, kind="poll", url=None)
+    client = operator()
+
+    def pages() -> list[str]:
+        paths = [reverse("admin:deliveries_endpoint_change", args=[each.pk]) for each in (pushed, polled)]
+        return [text_of(client.get(path)) for path in paths]
+
+    well = pages()
+    update_tenant(actor=COMMAND, tenant=tenant, status=Tenant.Status.SUSPENDED)
+    suspended = pages()
+
+    assert [page.count("Held, because its tenant is suspended.") for page in well] == [0, 0]
+    assert [page.count("Held, because its tenant is suspended.") for page in suspended] == [1, 1]
 
 
 # --- at what cost -----------------------------------------------------------------------------------------------------
