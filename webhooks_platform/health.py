@@ -48,7 +48,10 @@ def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - Django's signa
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """200, or 503 without a usable database, or with a clock that is far from the database's. A broker that is away degrades: the sweeps do its work, more slowly."""
+    """200, or 503 without a usable database, or with a clock that is far from the database's.
+
+    A broker that is away degrades: the sweeps do its work, more slowly.
+    """
     report: dict[str, Any] = {
         "status": "ok",
         "database": "ok",

@@ -1,7 +1,8 @@
 """A file whose age says whether a worker's or beat's main loop still turns, for probes that look from outside.
 
-Called by `hearts.py` and, while the broker is away, by the connections of `celery.py`. Written only if WEBHOOKS_HEARTBEAT_FILE names one. Celery's own `inspect ping` goes by way of the broker, and a broker that
-is away is no reason to restart anybody: dispatchers go on without it.
+Called by `hearts.py` and, while the broker is away, by the connections of `celery.py`. Written only if
+WEBHOOKS_HEARTBEAT_FILE names one. Celery's own `inspect ping` goes by way of the broker, and a broker that is away is no
+reason to restart anybody: dispatchers go on without it.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """OpenTelemetry traces: a span for each publish and one for each attempt, in the trace of whoever published.
 
-Called by `services/traces.py` and `dispatch`, where traces are on; where they are off, nothing imports this module. The publisher's `traceparent` is the parent of the publish's span; that span is kept with the event
-and is the parent of each attempt, whose own span goes out with the request.
+Called by `services/traces.py` and `dispatch`, where traces are on; where they are off, nothing imports this module. The
+publisher's `traceparent` is the parent of the publish's span; that span is kept with the event and is the parent of each
+attempt, whose own span goes out with the request.
 
 Spans are handed to OpenTelemetry's own queue and sent by its thread. What it cannot send is dropped, never waited for.
 """

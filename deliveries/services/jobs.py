@@ -1,7 +1,7 @@
 """Jobs: work on much, in the background. Events to one endpoint again, or all that a list's filter finds.
 
-Called by the API, the portal and the actions of operators. A job is a row; one is running at a time for an endpoint, and one of each kind for a
-list. `job_work` does it, batch after batch; `resending` says what is to be sent again.
+Called by the API, the portal and the actions of operators. A job is a row; one is running at a time for an endpoint, and
+one of each kind for a list. `job_work` does it, batch after batch; `resending` says what is to be sent again.
 """
 
 import time
