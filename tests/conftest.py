@@ -11,10 +11,19 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 # Each test makes people of its own; the real number of rounds would cost most of the time of those tests.
 settings.PASSWORD_HASHERS = ["tests.support.portal.QuickHasher"]
+
+# Hypothesis judges neither the speed of the machine nor, each time, other examples; new ones are looked for with
+# `--hypothesis-profile=default`.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
