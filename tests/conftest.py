@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
+from django.utils import timezone
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
@@ -40,6 +41,10 @@ def django_db_setup(
         os.environ["DATABASE_URL"] = (
             urlsplit(url)._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
         )
+        from deliveries.pipeline import partitions
+
+        # Tests make history of minutes and days ago, also when a week has just begun.
+        partitions.ensure_partitions(now=timezone.now(), weeks_back=1)
     yield
     from deliveries.pipeline import counters, ingest
 
