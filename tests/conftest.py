@@ -4,6 +4,7 @@ So every test makes a tenant of its own and looks at that tenant alone.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -92,6 +93,19 @@ def quiet_lanes(database: None) -> None:
             "TRUNCATE deliveries_event, deliveries_delivery, deliveries_attempt, deliveries_lane, deliveries_dispatcher"
         )
         cursor.execute("UPDATE tenants_platformstate SET is_sending_stopped = false")
+
+
+@pytest.fixture
+def quiet_nudger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count nudges: as in a process that has sent none yet.
+
+    What an earlier test still wanted is not sent any more, or on its way by now.
+    """
+    from deliveries.pipeline import wake
+
+    wake._nudger._wanted.clear()
+    time.sleep(0.2)
+    monkeypatch.setattr(wake, "_nudger", wake._Nudger())
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_nothing_that_is_scheduled_is_thrown_away_by_a_worker_whose_clock_is_ahe
 
 
 @pytest.fixture
-def dispatch_queue(quiet_lanes: None) -> Iterator[Any]:
+def dispatch_queue(quiet_lanes: None, quiet_nudger: None) -> Iterator[Any]:
     with current_app.connection_for_write() as broker:
         channel: Any = broker.default_channel
         channel._purge("dispatch")

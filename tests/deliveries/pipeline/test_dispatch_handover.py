@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
 
 @pytest.fixture
-def broker(quiet_lanes: None) -> Iterator[Any]:
+def broker(quiet_lanes: None, quiet_nudger: None) -> Iterator[Any]:
     with current_app.connection_for_write() as connection:
         channel: Any = connection.default_channel
         channel._purge("dispatch")
@@ -24,7 +24,7 @@ def broker(quiet_lanes: None) -> Iterator[Any]:
         channel._purge("dispatch")
 
 
-@pytest.mark.parametrize(("constant", "value"), [("HAND_OVER_SECONDS", 0.5), ("HAND_OVER_DELIVERIES", 100)])
+@pytest.mark.parametrize(("constant", "value"), [("HAND_OVER_SECONDS", 1.5), ("HAND_OVER_DELIVERIES", 100)])
 def test_a_run_hands_over_finishes_what_is_in_the_air_and_asks_for_the_next(
     monkeypatch: pytest.MonkeyPatch, broker: Any, constant: str, value: float
 ) -> None:
@@ -32,7 +32,7 @@ def test_a_run_hands_over_finishes_what_is_in_the_air_and_asks_for_the_next(
     tenant = make_tenant()
     paths = ["/a", "/b", "/c"]
     with Webhooks() as webhooks:
-        webhooks.replies = dict.fromkeys(paths, Reply(seconds=0.05))
+        webhooks.replies = dict.fromkeys(paths, Reply(seconds=0.2))
         make_endpoints(tenant, [webhooks.url(path) for path in paths], max_in_flight=10)
         ingest.publish([new_event(tenant) for _ in range(300)])
         until(lambda: broker._size("dispatch") == 1)
@@ -49,6 +49,7 @@ def test_a_run_hands_over_finishes_what_is_in_the_air_and_asks_for_the_next(
         waiting = lanes.filter(is_ready=True).count()
         alive = Dispatcher.objects.count()
         monkeypatch.undo()
+        webhooks.replies = {}
         with running():
             until(lambda: not lanes.exclude(ready_at=None).exists(), seconds=30)
 

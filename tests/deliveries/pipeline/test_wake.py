@@ -12,7 +12,6 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
-from deliveries.pipeline import wake as wake_module
 from deliveries.pipeline.wake import next_pause, nudge, request_manual_attempt, wake
 from tenants.ids import new_id
 from tests.support.builders import (
@@ -47,9 +46,7 @@ class Nudges:
 
 
 @pytest.fixture
-def nudges(quiet_lanes: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nudges]:
-    # As in a process that has sent none yet.
-    monkeypatch.setattr(wake_module, "_nudger", wake_module._Nudger())
+def nudges(quiet_lanes: None, quiet_nudger: None) -> Iterator[Nudges]:
     nudges = Nudges()
     nudges.clear()
     yield nudges
