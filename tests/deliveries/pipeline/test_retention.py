@@ -17,6 +17,7 @@ from tenants.ids import Minter
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
 from tests.support.builders import make_endpoint, make_tenant
+from tests.support.running import until
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -131,6 +132,18 @@ def let_all_go() -> None:
     retention.let_go(now=timezone.now(), seconds=60)
 
 
+def drop_until_gone(*tables: str) -> list[str]:
+    """As often as it takes: what a run cannot have at once, on a busy machine, is left for the next one."""
+    dropped: list[str] = []
+
+    def are_gone() -> bool:
+        dropped.extend(retention.drop_partitions(now=timezone.now()))
+        return set(tables) <= set(dropped)
+
+    until(are_gone)
+    return dropped
+
+
 def test_three_and_ninety_days_side_by_side() -> None:
     (short, of_short), (long, of_long) = make_old_tenant(retention_days=3), make_old_tenant(retention_days=90)
     for endpoint in (of_short, of_long):
@@ -210,14 +223,14 @@ def test_weeks_older_than_the_longest_retention_are_dropped_unless_something_owe
     insert(endpoint, keep - 10.0, free)
     insert(endpoint, needed, **OWED)
 
-    dropped = retention.drop_partitions(now=timezone.now())
-    again = retention.drop_partitions(now=timezone.now())
-
     now = timezone.now()
     of_free, of_needed = (Week.of(now - timedelta(days=days)) for days in (free, needed))
-    assert {of_free.table(parent) for parent in TABLES} <= set(dropped)
-    assert not {of_needed.table(parent) for parent in TABLES} & set(dropped)
-    assert again == []
+
+    dropped = drop_until_gone(*[of_free.table(parent) for parent in TABLES])
+    again = retention.drop_partitions(now=timezone.now())
+
+    assert not {of_needed.table(parent) for parent in TABLES} & {*dropped, *again}
+    assert not set(dropped) & set(again)
     assert ages(tenant) == all_of(int(keep - 10.0), int(needed))
 
 
@@ -247,10 +260,9 @@ def test_a_drop_waits_for_nobody_longer_than_its_moment() -> None:
     finally:
         done.set()
         reader.join()
-    second = retention.drop_partitions(now=timezone.now())
 
     assert table not in first
-    assert table in second
+    assert table in drop_until_gone(table)
     assert ages(tenant) == all_of()
 
 
@@ -293,7 +305,7 @@ def test_what_is_asked_for_between_look_and_lock_keeps_its_week(
     assert asked == [1]
     assert week.table(parent) not in dropped
     deliveries.filter(id=last.id).update(manual_requested_at=None)
-    assert week.table(parent) in retention.drop_partitions(now=timezone.now())
+    assert week.table(parent) in drop_until_gone(week.table(parent))
 
 
 def test_a_retry_that_comes_too_late_finds_nothing() -> None:
