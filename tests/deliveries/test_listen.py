@@ -22,6 +22,7 @@ from tests.support.api import make_key, make_tenant
 from tests.support.builders import deliveries_of, publish
 from tests.support.live import live_platform
 from tests.support.running import Reply, Webhooks, until
+from webhooks_platform.embedded.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -127,8 +128,9 @@ def test_it_waits_for_the_local_port_and_passes_over_what_that_refuses(platform:
 def test_it_goes_on_when_the_platform_is_back() -> None:
     tenant, key = new_tenant()
     with Webhooks(secret=None) as webhooks, contextlib.ExitStack() as stack:
-        with live_platform() as url:
-            port = int(url.rpartition(":")[2])
+        # Of those that no client is given for its own end: it is to be free again.
+        port = free_port()
+        with live_platform(port=port) as url:
             lines = stack.enter_context(listening(url, key, webhooks.url("/hook")))
         until(lambda: any("The platform does not answer" in line for line in lines))
         publish(tenant, b'{"n": 0}')

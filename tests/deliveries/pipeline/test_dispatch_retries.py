@@ -56,10 +56,10 @@ def test_each_failure_waits_as_the_schedule_says_until_it_is_exhausted(transport
         run_until_dry(name=transport_name)
 
     assert (first.status, first.schedule_step, first.completed_at) == ("pending", 1, None)
-    assert 60 <= wait_after_last_attempt(first) < 66.5
+    assert 60 <= wait_after_last_attempt(first) < 71
     assert (lane.ready_at, lane.is_ready) == (first.next_attempt_at, False)
     assert (second.status, second.schedule_step) == ("pending", 2)
-    assert 200 <= wait_after_last_attempt(second) < 220.5
+    assert 200 <= wait_after_last_attempt(second) < 225
     assert (third.status, third.schedule_step, third.attempt_count) == ("failed", 3, 3)
     assert third.completed_at is not None
     assert (third.next_attempt_at, third.last_outcome, third.last_status_code) == (None, "http_error", 500)
@@ -81,7 +81,7 @@ def test_without_a_schedule_of_its_own_an_endpoint_has_the_default() -> None:
         run_until_dry()
         waits.append(wait_after_last_attempt(delivery_of(event)))
 
-    assert all(due <= wait < due * 1.1 + 0.5 for due, wait in zip(DEFAULT_SCHEDULE[:2], waits, strict=True))
+    assert all(due <= wait < due * 1.1 + 5 for due, wait in zip(DEFAULT_SCHEDULE[:2], waits, strict=True))
 
 
 def test_an_empty_schedule_means_one_attempt() -> None:
@@ -129,12 +129,12 @@ def test_success_is_what_the_endpoint_says_it_is() -> None:
 @pytest.mark.parametrize(
     ("status", "header", "schedule", "low", "high"),
     [
-        (503, "retry-after: 300", [60], 300, 330.5),
-        (429, "Retry-After: 300", [60], 300, 330.5),
-        (503, "retry-after: 1", [60], 60, 66.5),
-        (500, "retry-after: 300", [60], 60, 66.5),
-        (503, "retry-after: 9999999", [60], 86_400, 95_041),
-        (503, "retry-after: soon", [60], 60, 66.5),
+        (503, "retry-after: 300", [60], 300, 335),
+        (429, "Retry-After: 300", [60], 300, 335),
+        (503, "retry-after: 1", [60], 60, 71),
+        (500, "retry-after: 300", [60], 60, 71),
+        (503, "retry-after: 9999999", [60], 86_400, 95_045),
+        (503, "retry-after: soon", [60], 60, 71),
     ],
     ids=["lengthens 503", "lengthens 429", "never shortens", "not on 500", "a day at most", "no sense"],
 )
@@ -247,7 +247,7 @@ def test_an_endpoint_that_hangs_ends_in_a_time_out_and_is_asked_less(transport_n
     delivery = delivery_of(event)
     assert (delivery.status, delivery.last_outcome, delivery.last_status_code) == ("pending", "timeout", None)
     (attempt,) = attempts_of(delivery)
-    assert 1000 <= attempt.duration_ms < 1500
+    assert 1000 <= attempt.duration_ms < 4000
     assert lane_of(endpoint).slots == 1.0
 
 

@@ -71,7 +71,7 @@ def test_addresses_of_both_families_are_found_ipv4_first(resolver: Resolver, dns
 
     assert lookup.addresses == ("1.1.1.1", "1.0.0.1", "2606:4700::1111")
     assert (lookup.detail, lookup.is_silent, lookup.is_platform_fault) == ("", False, False)
-    assert 0 < lookup.seconds < 1
+    assert 0 < lookup.seconds < 5
 
 
 def test_a_name_is_kept_for_a_while_and_then_looked_up_anew(resolver: Resolver, dns: DnsServer) -> None:
@@ -137,8 +137,8 @@ def test_a_silent_name_ends_at_its_deadline(resolver: Resolver, dns: DnsServer) 
 
     assert list(first) == ["hasty"]
     assert list(second) == ["patient"]
-    assert 0.45 < hasty_took < 1.5
-    assert 3.0 < patient_took < 6.0
+    assert 0.45 < hasty_took < 2.5
+    assert 3.0 < patient_took < 10.0
     for lookup in (first["hasty"], second["patient"]):
         assert (lookup.addresses, lookup.detail, lookup.is_silent) == (
             (),
@@ -160,7 +160,8 @@ def test_a_tenant_has_few_look_ups_in_flight_and_others_do_not_wait(
     found = wait_for(resolver, 1)
 
     assert found["good.example.test"].addresses == ("1.1.1.1",)
-    assert time.monotonic() - began < 0.5
+    # Before any of the others was given up.
+    assert time.monotonic() - began < 2.5
     assert len({name for name in dns.queries if name.endswith("dead.test")}) == LOOKUPS_PER_TENANT
 
 
@@ -174,7 +175,7 @@ def test_a_name_stuck_in_one_tenants_queue_is_looked_up_for_another(
     ask(resolver, "shared.example.test", token="stuck")
 
     ask(resolver, "shared.example.test", token="free", tenant=OTHER)
-    found = wait_for(resolver, 2, seconds=1.0)
+    found = wait_for(resolver, 2, seconds=2.5)
 
     assert {token: lookup.addresses for token, lookup in found.items()} == {
         "stuck": ("1.1.1.1",),
@@ -201,7 +202,7 @@ def test_names_that_were_silent_leave_room_for_good_names_of_the_same_tenant(
     found = wait_for(resolver, 1)
 
     assert list(found) == ["good.example.test"]
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2.5
 
 
 def test_the_queue_moves_on_as_look_ups_end(resolver: Resolver, dns: DnsServer) -> None:
@@ -226,7 +227,7 @@ def test_waiting_in_the_queue_has_an_end(
     for index in range(LOOKUPS_PER_TENANT + 3):
         ask(resolver, f"n{index}.dead.test")
 
-    found = wait_for(resolver, 3, seconds=1.5)
+    found = wait_for(resolver, 3, seconds=2.5)
 
     assert sorted(found) == ["n4.dead.test", "n5.dead.test", "n6.dead.test"]
     assert {lookup.detail for lookup in found.values()} == {

@@ -252,7 +252,8 @@ def test_a_collector_that_does_not_answer_delays_and_loses_nothing(
 
     assert len(webhooks.requests) == 1
     assert deliveries_of(tenant)[0].status == "succeeded"
-    assert lasted < 3
+    # It would not be given up for ten seconds.
+    assert lasted < 8
 
 
 def test_with_traces_off_nothing_is_kept_or_sent_and_opentelemetry_is_not_loaded() -> None:

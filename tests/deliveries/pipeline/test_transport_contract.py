@@ -28,6 +28,7 @@ from deliveries.pipeline.transport import (
 )
 from tests.support.dns_server import DnsServer
 from tests.support.hostile_receiver import HostileReceiver
+from tests.support.running import until
 
 HEADERS = ["content-type: application/json", "user-agent: Webhooks-Platform/test", "webhook-id: evt_1"]
 
@@ -492,9 +493,8 @@ def test_the_pool_is_bounded(opened: Callable[..., Transport], receiver: Hostile
     for index in range(60):
         assert send(transport, receiver.url("/ok", host=f"127.0.0.{index + 1}")).status_code == 200
 
-    # The receiver runs in this process: two descriptors a connection.
-    time.sleep(0.1)
-    assert len(os.listdir("/proc/self/fd")) - before <= 2 * 8 + 8  # noqa: PTH208
+    # The receiver runs in this process: two descriptors a connection, and it closes its own a little later.
+    until(lambda: len(os.listdir("/proc/self/fd")) - before <= 2 * 8 + 8)  # noqa: PTH208
 
 
 # --- Addresses -----------------------------------------------------------------------------------------------------
@@ -728,10 +728,11 @@ def test_two_hundred_dead_names_of_one_tenant_do_not_delay_another(
         transport.start(outgoing(destination(f"http://n{index}.dead.test/", tenant_id=tenant_id)))
 
     transport.start(outgoing(destination(receiver.url("/ok", host="healthy.example.test")), tag="healthy"))
-    (answer,) = collect(transport, 1, seconds=3.0)
+    (answer,) = collect(transport, 1)
 
     assert (answer.tag, answer.failure, answer.status_code) == ("healthy", None, 200)
-    assert answer.duration_ms < 1000
+    # Before any of the others was given up.
+    assert answer.duration_ms < 2500
     assert transport.in_flight == 200
     assert len({query for query in dns.queries if query.endswith(".dead.test")}) == 4
 
@@ -854,11 +855,11 @@ def test_poll_returns_early_when_a_watched_descriptor_is_readable(transport: Tra
     answers = transport.poll(10.0)
 
     assert answers == []
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0
     os.eventfd_read(wake)
     began = time.monotonic()
     assert transport.poll(0.2) == []
-    assert 0.15 < time.monotonic() - began < 1.0
+    assert 0.15 < time.monotonic() - began < 5.0
     transport.close()
     os.close(wake)
 
@@ -867,7 +868,7 @@ def test_in_flight_and_the_oldest_are_known(transport: Transport, receiver: Host
     assert (transport.in_flight, transport.oldest_started()) == (0, None)
     before = time.time()
 
-    transport.start(outgoing(destination(receiver.url("/slow/0.5")), tag=1))
+    transport.start(outgoing(destination(receiver.url("/slow/1.5")), tag=1))
     after = time.time()
     transport.poll(0.1)
     transport.start(outgoing(destination(receiver.url("/hang")), tag=2))
@@ -888,8 +889,8 @@ def test_what_is_aborted_is_reported_no_more(
 ) -> None:
     dns.silent = {"silent.example.test"}
     transport = opened(dns_servers=[dns.address])
-    transport.start(outgoing(destination(receiver.url("/slow/0.3")), tag="sending"))
-    transport.start(outgoing(destination("http://silent.example.test/", timeout=1.0), tag="resolving"))
+    transport.start(outgoing(destination(receiver.url("/slow/1.2")), tag="sending"))
+    transport.start(outgoing(destination("http://silent.example.test/", timeout=2.0), tag="resolving"))
     transport.start(outgoing(destination("http://10.0.0.1/"), tag="refused"))
     deadline = time.monotonic() + 5.0
     while not receiver.requests:
@@ -902,7 +903,7 @@ def test_what_is_aborted_is_reported_no_more(
 
     assert {"sending", "resolving"} <= set(tags) <= {"sending", "resolving", "refused"}
     assert transport.in_flight == 0
-    assert transport.poll(1.5) == []
+    assert transport.poll(2.5) == []
     assert send(transport, receiver.url("/ok"), tag="next").tag == "next"
 
 

@@ -143,13 +143,14 @@ def test_a_receiver_that_the_proxy_cannot_reach_is_the_endpoints_fault(
 
 
 def test_a_proxy_that_is_away_is_the_platforms_fault(through: Callable[..., Transport]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
 
-    answers = [
-        send(through(url), "http://127.0.0.1:9000/")
-        for url in (f"http://127.0.0.1:{port}", "http://no-such-proxy.invalid:3128")
-    ]
+        answers = [
+            send(through(url), "http://127.0.0.1:9000/")
+            for url in (f"http://127.0.0.1:{port}", "http://no-such-proxy.invalid:3128")
+        ]
 
     assert [(answer.failure, answer.is_platform_fault) for answer in answers] == [
         (Outcome.PROXY_FAILED, True)
