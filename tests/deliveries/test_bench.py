@@ -112,12 +112,12 @@ def test_it_measures_from_the_time_in_the_data_to_the_receipt() -> None:
 
         latency = receiver.report("a")["latency_ms"]
         assert latency["count"] == 1
-        assert 250 <= latency["p50"] < 1000
+        assert 250 <= latency["p50"] < 5000
 
 
 def test_it_holds_requests_as_long_as_it_is_told() -> None:
     with CountingReceiver() as receiver, socket.create_connection(("127.0.0.1", receiver.port)) as client:
-        receiver.set_rule("/a", seconds=0.3)
+        receiver.set_rule("/a", seconds=2.0)
 
         client.sendall(b"POST /a/1 HTTP/1.1\r\nwebhook-id: evt_1\r\nContent-Length: 0\r\n\r\n")
         held = receiver.wait_for_in_air(1)
@@ -137,7 +137,7 @@ def test_whose_client_went_away_is_in_the_air_no_more() -> None:
             leaves.sendall(request % 2 + request % 3)
             receiver.wait_for_in_air(3)
 
-        until(lambda: receiver.count()["in_air"] < 3)
+        until(lambda: receiver.count()["in_air"] == 1)
 
         assert receiver.count() == {"requests": 3, "distinct": 0, "in_air": 1}
         assert receiver.report()["most_in_air"] == 3
@@ -210,7 +210,7 @@ def test_at_a_rate_the_publisher_takes_its_time() -> None:
 
         result = run_publisher(plan)
 
-        assert 0.38 <= result["seconds"] < 2
+        assert 0.38 <= result["seconds"] < 5
 
 
 def test_events_get_ordering_keys_in_turn_and_a_time() -> None:
@@ -244,7 +244,7 @@ def test_requests_to_sources_are_the_data_alone() -> None:
         assert (result["accepted"], result["deliveries"], receiver.count("in")["requests"]) == (10, 10, 10)
 
 
-def test_what_went_out_before_its_turn_is_found(database: None) -> None:
+def test_what_went_out_before_its_turn_is_found(quiet_lanes: None) -> None:
     tenant = make_tenant()
     with Webhooks() as webhooks:
         endpoint = make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
@@ -324,7 +324,11 @@ def test_the_table_says_which_promise_was_not_met() -> None:
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
+bench = pytest.mark.xdist_group("bench")
+"""One after the other: each looks at what the server has of others."""
 
+
+@bench
 @pytest.mark.timeout(300)
 def test_a_small_run_counts_alike_everywhere_and_leaves_nothing_behind(database: None) -> None:
     result = subprocess.run(
@@ -364,6 +368,7 @@ def left_over_databases() -> list[str]:
     return [row[0] for row in rows]
 
 
+@bench
 @pytest.mark.timeout(120)
 def test_full_tables_delay_nothing_and_nothing_of_them_is_counted(database: None) -> None:
     with own_stage() as stage:
@@ -408,6 +413,7 @@ def test_odd_numbers_are_refused_at_once(option: str, most: int) -> None:
     assert f"{option} must be between 1 and {most}." in result.stderr
 
 
+@bench
 def test_a_run_on_another_database_of_the_server_keeps_what_is_its_own(database: None) -> None:
     with own_stage() as stage, stage.copy() as copied:
         url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{copied}").geturl()
