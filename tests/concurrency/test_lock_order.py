@@ -193,34 +193,44 @@ def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_w
     """Nothing of the product locks rows in another order than that of their keys; here somebody else does."""
     tenant = make_tenant()
     make_endpoint(tenant, "http://127.0.0.1:9/")
-    ingest.publish([new_event(tenant) for _ in range(2)])
-    first, second = deliveries_of(tenant)
     lock = "SELECT FROM deliveries_delivery WHERE id = %s FOR NO KEY UPDATE"
     done: list[bool] = []
     fd = os.eventfd(0)
     clerk = Clerk("records", wake_fd=fd, statement_timeout_seconds=10)
 
+    def meet(other: Connection) -> bool:
+        """Whether it was the record that PostgreSQL ended. Who has waited for a second first is, so a slow machine may turn it round."""
+        ingest.publish([new_event(tenant) for _ in range(2)])
+        first, second = deliveries_of(tenant)[-2:]
+        try:
+            with other.transaction():
+                other.execute(lock, [second.id])
+                clerk.give(
+                    lambda own, is_repeat: record(
+                        own, [result_of(first), result_of(second)], is_retry=is_repeat
+                    ),
+                    lambda _: done.append(True),
+                )
+                until(lambda: is_anybody_waiting(other))
+                time.sleep(0.5)
+                other.execute(lock, [first.id])
+        except psycopg.errors.DeadlockDetected:
+            return False
+        finally:
+            os.eventfd_read(fd)
+            clerk.collect()
+        return True
+
     with (
         connect(application_name="test", statement_timeout_seconds=10) as other,
         caplog.at_level(logging.WARNING),
     ):
-        with other.transaction():
-            other.execute(lock, [second.id])
-            clerk.give(
-                lambda own, is_repeat: record(own, [result_of(first), result_of(second)], is_retry=is_repeat),
-                lambda _: done.append(True),
-            )
-            until(lambda: is_anybody_waiting(other))
-            # Who has waited for a second first is the one that PostgreSQL ends.
-            time.sleep(0.5)
-            other.execute(lock, [first.id])
-        os.eventfd_read(fd)
-    clerk.collect()
+        tries = next(tries for tries in range(1, 6) if meet(other))
     clerk.stop()
     os.close(fd)
 
-    assert (done, clerk.losses) == ([True], 0)
-    assert [each.attempt_count for each in deliveries_of(tenant)] == [1, 1]
+    assert (done, clerk.losses) == ([True] * tries, 0)
+    assert [each.attempt_count for each in deliveries_of(tenant)] == [1, 1] * tries
     assert [each.getMessage() for each in caplog.records] == ["again after a deadlock"]
 
 
@@ -240,6 +250,7 @@ def test_a_dispatcher_records_over_a_connection_that_plans_with_indexes_alone() 
 
 
 def is_anybody_waiting(own: Connection) -> bool:
+    """For this transaction: somebody of another database may wait for one there."""
     return own.execute(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
     ).fetchone() != (0,)
