@@ -296,7 +296,8 @@ def test_no_label_says_anything_about_a_tenant() -> None:
 
     labels = {label for _, label in found if label and not label[0].isdigit() and label != "+Inf"}
     assert all(label.replace("_", "").isalpha() and len(label) < 32 for label in labels), labels
-    assert len(found) < 250
+    # Every code of a refusal that this process ever answered is one more.
+    assert len(found) < 300
 
 
 def test_the_operators_page_explains_every_metric() -> None:

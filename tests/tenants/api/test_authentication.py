@@ -142,11 +142,11 @@ def test_an_expiry_is_felt_to_the_second_although_the_key_is_remembered() -> Non
         name="short",
         scopes=[],
         granted=[],
-        expires_at=datetime.now(UTC) + timedelta(seconds=0.5),
+        expires_at=datetime.now(UTC) + timedelta(seconds=2),
     )
     before = Api(key).get("/whoami").status_code
 
-    time.sleep(0.6)
+    time.sleep(2.1)
 
     assert (before, Api(key).get("/whoami").status_code) == (200, 401)
 
@@ -270,7 +270,7 @@ def test_last_use_is_written_at_most_once_a_minute() -> None:
         return ApiKey.objects.get(tenant=tenant).last_used_at
 
     api.get("/whoami")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (first := last_used_at()) is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert row.last_used_at is None
