@@ -56,7 +56,7 @@ def find(request: HttpRequest) -> HttpResponse:
     """One field for everything that somebody may quote: an id, a slug, a name, a host, an e-mail address."""
     if not may_look(request):
         raise PermissionDenied
-    text = request.GET.get("q", "").strip()[:200]
+    text = request.GET.get("q", "").replace("\x00", "").strip()[:200]
     prefix = text.partition("_")[0]
     if prefix in PAGES:
         try:

@@ -101,6 +101,9 @@ def portal_page(
             return embedding.allow_frame(request, response)
 
         def _answer(request: PortalRequest, slug: str, kwargs: dict[str, Any]) -> HttpResponseBase:
+            if "\x00" in slug:
+                # The database takes it in no text.
+                return errors.not_found(request)
             if not _let_in(request, slug):
                 if embedding.is_embedded(request):
                     _remember_look(request, slug)

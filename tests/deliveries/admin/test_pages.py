@@ -490,6 +490,20 @@ def test_the_page_of_an_endpoint_says_why_it_is_held() -> None:
     assert [page.count("Held, because its tenant is suspended.") for page in suspended] == [1, 1]
 
 
+def test_a_host_or_text_that_the_database_cannot_hold_is_found_nowhere() -> None:
+    client = operator()
+
+    found = client.get(reverse("admin:find") + "?q=%00nowhere%00.example")
+    host = client.get(reverse("admin:host") + "?host=%00.example.com")
+    asked = client.get(reverse("admin:act", args=["pause"]) + "?host=%00.example.com")
+    done = client.post(reverse("admin:act", args=["pause"]), {"host": "\0.example.com"}, follow=True)
+
+    assert "Found for nowhere.example" in text_of(found)
+    assert "No endpoint leads there." in text_of(host)
+    assert (asked.status_code, done.status_code) == (200, 200)
+    assert "There is nothing of this kind to do it to any more." in text_of(done)
+
+
 # --- at what cost -----------------------------------------------------------------------------------------------------
 
 

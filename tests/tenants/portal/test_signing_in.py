@@ -46,6 +46,16 @@ def test_a_member_of_several_chooses_and_sees_no_other() -> None:
     assert other.slug not in page
 
 
+@pytest.mark.parametrize("path", ["/portal/%00/", "/portal/a%00b/endpoints", "/embed/portal/%00/"])
+def test_what_no_tenant_can_be_called_is_not_there(path: str) -> None:
+    member = browser(make_tenant(), "admin")
+
+    answers = [client.get(path) for client in (member, Client())]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert "There is no such page" in text_of(answers[0])
+
+
 def test_somebody_without_a_tenant_is_told_what_to_do() -> None:
     client = Client()
     client.force_login(make_user())
