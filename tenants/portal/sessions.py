@@ -183,7 +183,8 @@ def _next(request: HttpRequest) -> str:
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return wanted if is_ours else "portal-home"
+    # A path: of what has no slash, `redirect` takes the name of a page.
+    return wanted if is_ours and wanted.startswith("/") else "portal-home"
 
 
 @require_POST

@@ -137,13 +137,19 @@ def test_the_right_password_forgives_what_was_mistyped() -> None:
         ("https://evil.example.com/", "/portal/"),
         ("//evil.example.com/", "/portal/"),
         ("javascript:alert(1)", "/portal/"),
+        ("nowhere", "/portal/"),
+        ("portal-account", "/portal/"),
         ("", "/portal/"),
     ],
 )
 def test_it_leads_back_to_pages_of_ours_alone(wanted: str, led_to: str) -> None:
-    response = sign_in(Client(), make_user().email, next=wanted)
+    client = Client()
 
-    assert response["Location"] == led_to
+    response = sign_in(client, make_user().email, next=wanted)
+    again = client.get("/portal/sign-in", {"next": wanted})
+    in_german = client.post("/portal/language", {"language": "de", "next": wanted})
+
+    assert [answer["Location"] for answer in (response, again, in_german)] == [led_to] * 3
 
 
 def test_signing_out_takes_a_post_and_ends_everything() -> None:
