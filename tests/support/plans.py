@@ -10,6 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 HISTORY = ("deliveries_delivery", "deliveries_event", "deliveries_attempt")
 
+SMALL = 2_000
+"""Rows of a partition that may be read whole, which is as cheap as its index: that of a week that has just begun."""
+
 
 @contextmanager
 def reads_at_most(rows: int) -> Iterator[None]:
@@ -39,8 +42,18 @@ def rows_read(sql: str) -> float:
             looked_at += rows
         # A partition without a row is read whole, which costs nothing.
         is_whole = node["Node Type"] == "Seq Scan" and node.get("Relation Name", "").startswith(HISTORY)
-        assert not is_whole or rows == 0, (sql, plan)
+        assert not is_whole or rows == 0 or is_small(node["Relation Name"]), (sql, plan)
     return looked_at
+
+
+def is_small(partition: str) -> bool:
+    """As far as the planner knows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples BETWEEN 0 AND %s FROM pg_class WHERE relname = %s", [SMALL, partition]
+        )
+        ((found,),) = cursor.fetchall()
+    return bool(found)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

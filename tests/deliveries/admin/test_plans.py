@@ -22,6 +22,7 @@ from tenants import ids
 from tenants.models import Tenant
 from tests.support.api import make_tenant
 from tests.support.operators import operator
+from tests.support.plans import SMALL
 from tests.support.published import make_endpoint, make_type
 from tests.support.seeding import seed
 
@@ -123,14 +124,14 @@ def test_every_list_of_history_reads_along_an_index_and_counts_nothing(seeded: S
             assert "COUNT(" not in sql.upper(), path
             for line in plan.splitlines():
                 found = re.search(r"Seq Scan on (deliveries_(?:event|delivery|attempt)_\w+)", line)
-                # An empty week is read as it is: nothing is cheaper.
+                # A week that is empty, or has just begun, is read as it is: nothing is cheaper.
                 assert not (found and _has_rows(found[1])), f"{path}\n{plan}"
     assert looked >= 30
 
 
 def _has_rows(partition: str) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT reltuples > 100 FROM pg_class WHERE relname = %s", [partition])
+        cursor.execute("SELECT reltuples > %s FROM pg_class WHERE relname = %s", [SMALL, partition])
         row = cursor.fetchone()
     return bool(row and row[0])
 
