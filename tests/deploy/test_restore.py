@@ -62,6 +62,8 @@ def run(lines: list[str], *, url: str, folder: Path) -> str:
 @contextmanager
 def without_coming_weeks() -> Iterator[None]:
     """As if the backup were older than the tables that are made ahead."""
+    # Also when a week began after the tables were made.
+    partitions.ensure_partitions(now=timezone.now())
     week = partitions.Week.of(timezone.now()).next()
     with connection.cursor() as cursor:
         for _ in range(partitions.WEEKS_AHEAD):
