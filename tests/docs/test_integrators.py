@@ -285,6 +285,8 @@ def bad_network() -> Iterator[str]:
             seen += 1
             turn = seen
         if turn == 1:
+            # A connection that is closed with a part of the request unread may take the answer along.
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             start_response("503 Service Unavailable", [("Retry-After", "0"), ("Content-Type", "text/html")])
             return [b"<p>Too busy"]
         if turn == 2:
