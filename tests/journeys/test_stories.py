@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tenants.ids import new_id
+from tests.support.running import until
 from webhooks_platform.demo.api import Api
 from webhooks_platform.demo.place import Place
 from webhooks_platform.demo.stories import STORIES, perform
@@ -46,8 +47,10 @@ class Told:
         return [event["type"] for event in self.all("/events")]
 
     def deliveries(self) -> Counter[tuple[str, str, str, int]]:
-        """(endpoint, event type, status, attempts) of each."""
+        """(endpoint, event type, status, attempts) of each, when all have ended."""
         names = {each["id"]: each["uid"] for each in self.all("/endpoints")}
+        # A receiver acts, and says so, before the platform has written down its answer.
+        until(lambda: all(each["status"] != "pending" for each in self.all("/deliveries")))
         return Counter(
             (names[each["endpoint"]], each["event_type"], each["status"], each["attempt_count"])
             for each in self.all("/deliveries")
