@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from pytest_django import DjangoDbBlocker
 
 from deliveries.pipeline import ingest
@@ -37,7 +37,8 @@ class Platform:
     def mail_to(self, address: str) -> EmailMessage | None:
         """The last one."""
         for path in sorted(self.mails.glob("*"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            for raw in reversed(path.read_bytes().split(b"-" * 79)):
+            # What follows the last line of hyphens is still being written.
+            for raw in reversed(path.read_bytes().split(b"-" * 79)[:-1]):
                 mail = message_from_bytes(raw.lstrip(), policy=policy.default)
                 if mail["To"] == address:
                     return mail
@@ -78,6 +79,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Root, as which machines of CI often run, may not use its sandbox.
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        expect.set_options(timeout=WAIT_MS)
         yield started
         started.close()
 

@@ -9,10 +9,10 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from deliveries.models import Delivery
+from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline.signing import parse_secret
 from deliveries.services.deliveries import retry_delivery
-from deliveries.services.endpoints import create_endpoint
+from deliveries.services.endpoints import create_endpoint, update_endpoint
 from tenants.services import portal_looks
 from tenants.services.audit import COMMAND
 from tests.browser.conftest import NewWindow, Platform, path_in
@@ -74,6 +74,10 @@ def test_from_the_invitation_to_a_recovered_delivery(platform: Platform, window:
         ada.goto(f"/portal/{tenant.slug}/endpoints/new")
         add_endpoint(ada, receiver.url)
         receiver.secret = read_secret(ada)
+        # When it breaks, nobody tries again by itself before she does.
+        update_endpoint(
+            actor=COMMAND, endpoint=Endpoint.objects.for_tenant(tenant).get(), retry_schedule=[3_600]
+        )
         endpoint_page = ada.url.partition("/secret")[0]
 
         # A test arrives on the page by itself, and was verified.
