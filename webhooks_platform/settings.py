@@ -128,6 +128,10 @@ WEBHOOKS_DATABASE_POOL = env_int("WEBHOOKS_DATABASE_POOL", 8, low=1, high=100)
 DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
     "application_name": "webhooks-web",
     "connect_timeout": 5,
+    # A database whose machine vanished says nothing; TCP by itself waits for a quarter of an hour, or for ever.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
     # An old snapshot makes the queue tables slow, so no page may hold one open.
     "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
     "pool": {"min_size": 1, "max_size": WEBHOOKS_DATABASE_POOL, "timeout": 5},
