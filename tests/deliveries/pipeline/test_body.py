@@ -393,14 +393,14 @@ def test_a_form_takes_what_a_transformation_may_give() -> None:
 def test_a_form_that_would_explode_is_refused_before_it_does() -> None:
     # 100 KB of name, repeated on 75,000 lines: 7 GB.
     data = b'{"%b":[%b0]}' % (b"k" * 100_000, b"0," * 75_000)
-    begun = time.monotonic()
+    begun = time.thread_time()
 
     with pytest.raises(
         RequestTooLarge, match=f"the payload makes a form of more than {MAX_FORM_BYTES:,} bytes"
     ):
         encoded("form", data)
 
-    assert time.monotonic() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_the_query_string_is_the_form() -> None:

@@ -127,7 +127,7 @@ def test_an_answer_comes_back_whole(transport: Transport, receiver: HostileRecei
     assert answer.tls_ms is None
     assert answer.connect_ms is not None
     assert answer.first_byte_ms is not None
-    assert 0 < answer.connect_ms + answer.first_byte_ms <= answer.duration_ms < 2000
+    assert 0 < answer.connect_ms + answer.first_byte_ms <= answer.duration_ms < 5000
 
 
 def test_a_post_goes_out_as_given_and_nothing_is_added(
@@ -274,7 +274,7 @@ def test_an_endless_body_is_not_read_on(transport: Transport, receiver: HostileR
 
     assert (answer.failure, answer.status_code, answer.is_truncated) == (None, 200, True)
     assert len(answer.response_body) == 16 * 1024
-    assert answer.duration_ms < 2000
+    assert answer.duration_ms < 5000
     # What lay in socket buffers when the connection was closed, no more.
     assert receiver.bytes_sent < 20_000_000
 
@@ -293,7 +293,7 @@ def test_headers_past_the_cap_are_a_protocol_error(
         "The headers of the answer are too large.",
     )
     assert len(answer.response_headers) <= 64 * 1024
-    assert answer.duration_ms < 2000
+    assert answer.duration_ms < 5000
 
 
 @pytest.mark.parametrize("path", ["/headers/60000", "/header-count/90", "/long-header/60000"])
@@ -371,7 +371,7 @@ def test_the_time_out_covers_everything_and_keeps_the_status(
     answer = send(transport, receiver.url(path), timeout=1.0)
 
     assert (answer.failure, answer.status_code, answer.detail) == (Outcome.TIMEOUT, status, detail)
-    assert 900 < answer.duration_ms < 2000
+    assert 900 < answer.duration_ms < 5000
     assert answer.is_platform_fault is False
 
 
@@ -395,7 +395,7 @@ def test_an_answer_just_in_time_counts(transport: Transport, receiver: HostileRe
 
     assert (answer.failure, answer.status_code) == (None, 200)
     assert answer.first_byte_ms is not None
-    assert 550 < answer.first_byte_ms < 1500
+    assert 550 < answer.first_byte_ms < 2000
 
 
 # --- The platform's own faults ---------------------------------------------------------------------------------------
@@ -699,7 +699,7 @@ def test_a_silent_name_server_costs_no_more_than_the_time_out(
     answer = send(transport, "http://silent.example.test/", timeout=1.0)
 
     assert (answer.failure, answer.detail) == (Outcome.DNS_FAILED, "No name server answered in time.")
-    assert 900 < answer.duration_ms < 2000
+    assert 900 < answer.duration_ms < 5000
 
 
 def test_a_name_that_is_answered_too_late_leaves_nothing_behind(
