@@ -324,11 +324,7 @@ def test_the_table_says_which_promise_was_not_met() -> None:
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
-bench = pytest.mark.xdist_group("bench")
-"""One after the other: each looks at what the server has of others."""
 
-
-@bench
 @pytest.mark.timeout(300)
 def test_a_small_run_counts_alike_everywhere_and_leaves_nothing_behind(database: None) -> None:
     result = subprocess.run(
@@ -368,7 +364,6 @@ def left_over_databases() -> list[str]:
     return [row[0] for row in rows]
 
 
-@bench
 @pytest.mark.timeout(120)
 def test_full_tables_delay_nothing_and_nothing_of_them_is_counted(database: None) -> None:
     with own_stage() as stage:
@@ -413,7 +408,6 @@ def test_odd_numbers_are_refused_at_once(option: str, most: int) -> None:
     assert f"{option} must be between 1 and {most}." in result.stderr
 
 
-@bench
 def test_a_run_on_another_database_of_the_server_keeps_what_is_its_own(database: None) -> None:
     with own_stage() as stage, stage.copy() as copied:
         url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{copied}").geturl()
