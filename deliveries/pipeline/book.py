@@ -253,6 +253,8 @@ class Book:
         self.weights: dict[bytes, int] = {}
         """Of the tenants whose weight is not 1."""
         self.shares: dict[bytes, TenantShare] = {}
+        self.passed_over: set[bytes] = set()
+        """Tenants that have their share of this dispatcher, and further lanes that are ready."""
         self.turn: deque[TenantShare] = deque()
         self.aside: list[TenantShare] = []
         """Tenants that have nothing to send but what was set aside."""

@@ -74,16 +74,19 @@ EAGER_SECONDS = 2.0
 EAGER_PAUSE = 0.005
 PATIENT_PAUSE = 0.05
 
+STARTS_A_TURN = 32
+"""Requests begun before the loop looks at answers, rounds and results again: what came meanwhile waits for the last one."""
+
 DRY_SECONDS = 30.0
 """Without work for so long, the dispatcher ends; a nudge starts the next one."""
 
 DRAIN_SECONDS = 25.0
 """After SIGTERM, what is in the air may take this long; the rest is left to the next dispatcher, and repeats."""
 
-BATCH_RESULTS = 256
+BATCH_RESULTS = 128
 """Results that are recorded at once even if the last batch was recorded a moment ago."""
 
-MOST_A_BATCH = 512
+MOST_A_BATCH = 256
 """Results in one transaction: more only makes a lane that is done wait for them."""
 
 BATCH_SECONDS = 0.01
@@ -212,7 +215,9 @@ class Dispatcher:
             raise ClockOff(self.heart.clock_offset)
         self.heart.start()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.lanes_clerk = Clerk("lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5)
+        self.lanes_clerk = Clerk(
+            "lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5, options=lanes.OPTIONS
+        )
         self.records_clerk = Clerk(
             "records", wake_fd=self.wake_fd, statement_timeout_seconds=10, options=BY_INDEX
         )
@@ -315,8 +320,7 @@ class Dispatcher:
         if self.ending is not None or self.heart.is_sending_stopped:
             return
         now = time.time() + self.heart.clock_offset
-        # Answers are looked at in between: starting thousands in one go only makes the first wait for the last.
-        for _ in range(256):
+        for _ in range(STARTS_A_TURN):
             if self.unrecorded >= MOST_UNRECORDED or self.result_bytes >= MOST_UNRECORDED_BYTES:
                 return
             if boottime() > self.heart.deadline:
@@ -737,6 +741,7 @@ class Dispatcher:
         self.after_tenant = plan.after_tenant
         if plan.take:
             self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0
+            book.passed_over = plan.passed_over
         for taken in plan.taken:
             config = plan.configs.get(taken.endpoint_id)
             if config is None:

@@ -25,6 +25,11 @@ RENEW_SECONDS = 5
 DEADLINE_SECONDS = 17
 """After the moment before a renewal was sent, nothing new starts and what is in the air is aborted."""
 
+OPTIONS = "-c synchronous_commit=off"
+"""Of the connection that takes and releases lanes. A crash of the database may undo the last of it, as if it had come a
+moment before: its holder's run ends with the connection, and the next one finds lanes as they were. At most what was in
+the air repeats. Waiting for the disk thrice a round would make everybody wait whose work comes with the next one."""
+
 Connection = psycopg.Connection[Row]
 
 
@@ -213,6 +218,17 @@ def is_any_ready(connection: Any) -> bool:
 
 def promote(connection: Connection) -> int:
     return connection.execute(PROMOTE).rowcount
+
+
+def with_ready_lanes(connection: Connection, tenants: Sequence[bytes]) -> set[bytes]:
+    """Of these tenants, those that have lanes to take. An index probe each."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT t.id FROM unnest(%s::uuid[]) AS t(id) WHERE EXISTS (SELECT FROM deliveries_lane"
+            " WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused)",
+            [arrays.uuids(tenants)],
+        ).fetchall()
+    return {row[0] for row in rows}
 
 
 def take(

@@ -40,7 +40,8 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
     """`others_wait`: the last take brought all it asked for, so lanes give way after their turn."""
     if lane.is_loading or lane.endpoint_id not in book.lanes:
         return Need.NOTHING
-    is_turn_over = others_wait and now - lane.taken_at > TURN_SECONDS
+    gives_way = others_wait or lane.share.tenant_id in book.passed_over
+    is_turn_over = gives_way and now - lane.taken_at > TURN_SECONDS
     if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
         return Need.RELEASE
     if lane.is_dropped or is_ending:
@@ -59,7 +60,7 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
     if lane.in_air and not lane.queue and lane.slow:
         lane.cleared_at = now
         return Need.CLEAR
-    if others_wait and not lane.queue and lane.share.lanes * 8 < len(book.lanes):
+    if (others_wait or book.passed_over) and not lane.queue and lane.share.lanes * 8 < len(book.lanes):
         # A small tenant's lane, kept here by results that wait behind a busy one's: what was published to it
         # meanwhile shall not wait for them as well.
         if now - lane.looked_at < LOOK_AGAIN_SECONDS:

@@ -46,6 +46,8 @@ class Round:
     began: float
     """time.monotonic()"""
     released: int = 0
+    passed_over: set[bytes] = field(default_factory=set)
+    """Tenants that took nothing, as they have their share, though lanes of theirs are ready."""
     taken: list[lanes.Taken] = field(default_factory=list)
     configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
     counts: dict[bytes, int] = field(default_factory=dict)
@@ -101,6 +103,8 @@ class RoundWorker:
         if not lanes.is_any_ready(connection):
             return
         lanes.promote(connection)
+        if plan.full_tenants:
+            plan.passed_over = lanes.with_ready_lanes(connection, plan.full_tenants)
         plan.taken, plan.after_tenant = lanes.take(
             connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
         )

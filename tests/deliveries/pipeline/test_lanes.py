@@ -427,3 +427,17 @@ def test_only_weights_that_differ_are_read(own: psycopg.Connection[Row]) -> None
 
     assert weights[heavy.id.bytes] == 3
     assert light.id.bytes not in weights
+
+
+def test_tenants_with_lanes_to_take(own: psycopg.Connection[Row], me: UUID) -> None:
+    ready, paused, taken, idle = (make_tenant() for _ in range(4))
+    for tenant in (ready, paused, taken, idle):
+        make_endpoint(tenant, URL)
+        if tenant is not idle:
+            publish(tenant)
+    Lane.unscoped.filter(tenant=paused).update(is_paused=True)
+    Lane.unscoped.filter(tenant=taken).update(dispatcher_id=me)
+
+    found = lanes.with_ready_lanes(own, [tenant.id.bytes for tenant in (ready, paused, taken, idle)])
+
+    assert found == {ready.id.bytes}
