@@ -1,6 +1,7 @@
 """What is measured. Each scenario runs in a process and a database of its own (`__main__`) and returns lines of figures."""
 
 import contextlib
+import os
 import statistics
 import threading
 import time
@@ -225,7 +226,8 @@ PENDING_ON_LANES = (
 # --- isolation --------------------------------------------------------------------------------------------------------
 
 B_RATE = 50.0
-B_SECONDS = 10
+B_SECONDS = 20
+"""Of a thousand events the ten slowest are beyond the p99: one pause of the disk is not the result."""
 
 
 def isolation(*, trouble: str) -> list[Line]:
@@ -234,6 +236,9 @@ def isolation(*, trouble: str) -> list[Line]:
     with running_bench() as it:
         b = it.make_world(name="b", endpoints=10)
         a = make(it)
+        # The kernel keeps pages for thirty seconds, then writes them together, and every commit waits: those of making
+        # the backlog would be measured as what the backlog does.
+        os.sync()
         _latency_of_b(it, b, seconds=2)  # the dispatcher starts, the web server meets the tenant
         alone = _latency_of_b(it, b)
         it.let_go(a)
@@ -278,7 +283,7 @@ def _one_endpoint_behind(it: Bench) -> World:
 
 def _many_endpoints_behind(it: Bench) -> World:
     world = it.make_world(name="a", endpoints=5000, endpoints_a_tenant=5000, is_fan_out=True)
-    return _behind(it, world, events=50)
+    return _behind(it, world, events=100)
 
 
 def _hanging(it: Bench) -> World:
