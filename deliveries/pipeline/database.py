@@ -1,8 +1,8 @@
-"""Connections of the pipeline's own, beside Django's: autocommit, custom plans, binary, reconnected by their users.
+"""Connections of the pipeline's own, beside Django's: autocommit, binary, reconnected by their users.
 
 Django's connections are for pages and the API; a dispatcher's loop and the publish path must not wait for their pool,
 and their statements want other settings (`plan_cache_mode`, see engine.md: a prepared UPDATE kept the plan of an empty
-partition).
+partition. Plans are custom, except where `lanes.OPTIONS` says otherwise).
 """
 
 import logging

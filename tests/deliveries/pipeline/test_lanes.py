@@ -1,5 +1,7 @@
 """The statements about lanes, one by one: which are taken, what is loaded, and how they go back."""
 
+import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -36,7 +38,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def own(quiet_lanes: None) -> Iterator[psycopg.Connection[Row]]:
-    with connect(application_name="test", statement_timeout_seconds=10) as own:
+    with connect(application_name="test", statement_timeout_seconds=10, options=lanes.OPTIONS) as own:
         yield own
 
 
@@ -56,6 +58,21 @@ def take(
     full: tuple[bytes, ...] = (),
 ) -> list[lanes.Taken]:
     return lanes.take(own, me=me, lanes=count, after=after, full_tenants=full)[0]
+
+
+def index_of(own: psycopg.Connection[Row], statement: str) -> set[str]:
+    """The parents of the indexes by which it reads deliveries, planned once for whatever comes."""
+    numbers = itertools.count(1)
+    generic = re.sub("%s", lambda _: f"${next(numbers)}", statement)
+    rows = own.execute(f"EXPLAIN (GENERIC_PLAN) {generic}").fetchall()
+    plan = "\n".join(line for (line,) in rows)
+    assert "Seq Scan on deliveries_delivery" not in plan, plan
+    used = re.findall(r"Scan using (\S+) on deliveries_delivery", plan)
+    assert used, plan
+    parents = own.execute(
+        "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = ANY(%s::regclass[])", [used]
+    ).fetchall()
+    return {parent for (parent,) in parents}
 
 
 def copy_endpoint(endpoint: Endpoint, count: int) -> None:
@@ -441,3 +458,14 @@ def test_tenants_with_lanes_to_take(own: psycopg.Connection[Row], me: UUID) -> N
     found = lanes.with_ready_lanes(own, [tenant.id.bytes for tenant in (ready, paused, taken, idle)])
 
     assert found == {ready.id.bytes}
+
+
+def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tables_were(
+    own: psycopg.Connection[Row],
+) -> None:
+    tenant = make_tenant()
+    make_endpoint(tenant, url=URL)
+    publish(tenant)
+    own.execute("ANALYZE deliveries_delivery")
+    assert index_of(own, lanes.LOAD) == {"delivery_due"}
+    assert index_of(own, lanes.LOOK_AGAIN) == {"delivery_due"}
