@@ -39,7 +39,7 @@ class Clerk:
         self._options = options
         """Of its connection (see `database.connect`)."""
         self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
-        self._done: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._done: deque[tuple[Callable[[Any], None], Any, bool]] = deque()
         self._is_stopping = False
         self._connection: psycopg.Connection[Row] | None = None
         self._thread = threading.Thread(target=self._run, name=f"clerk-{name}", daemon=True)
@@ -50,11 +50,17 @@ class Clerk:
         self.is_busy = True
         self._jobs.put((job, then))
 
+    def tell(self, then: Callable[[Any], None], result: Any) -> None:
+        """Called by a job: hand over what there is already, and go on."""
+        self._done.append((then, result, False))
+        os.eventfd_write(self._wake_fd, 1)
+
     def collect(self) -> None:
-        """Called by the loop: hand over what was finished. Raises what ended the thread."""
+        """Called by the loop: hand over what was finished or told. Raises what ended the thread."""
         while self._done:
-            then, result = self._done.popleft()
-            self.is_busy = False
+            then, result, is_over = self._done.popleft()
+            if is_over:
+                self.is_busy = False
             then(result)
         if self.failure is not None:
             raise self.failure
@@ -72,7 +78,7 @@ class Clerk:
                 result = self._do(job)
                 if self._is_stopping and result is _GIVEN_UP:
                     return
-                self._done.append((then, result))
+                self._done.append((then, result, True))
                 os.eventfd_write(self._wake_fd, 1)
         except BaseException as error:  # noqa: BLE001 - the loop must hear of it, whatever it is
             self.failure = error

@@ -729,15 +729,22 @@ class Dispatcher:
             lane.is_loading = True
         self.heart.has_room = book.free_slots() > self.capacity // 8 and book.free_loads() > 0
         self.lanes_clerk.give(
-            lambda connection, _: self.round_worker.work(connection, plan), self._round_done
+            lambda connection, _: self.round_worker.work(
+                connection, plan, lambda: self.lanes_clerk.tell(self._round_came, plan)
+            ),
+            lambda _: self._round_done(plan),
         )
 
     def _round_done(self, plan: Round) -> None:
+        """What it gave back is given back, too."""
+        seconds = time.monotonic() - plan.began
+        self.lanes_a_round = lanes_a_round(self.lanes_a_round, plan, seconds=seconds)
+        counters.observe("round_seconds", [seconds])
+
+    def _round_came(self, plan: Round) -> None:
         """Back in the loop: put what the round brought into the book."""
         now = time.monotonic()
         book = self.book
-        self.lanes_a_round = lanes_a_round(self.lanes_a_round, plan, seconds=now - plan.began)
-        counters.observe("round_seconds", [now - plan.began])
         self.after_tenant = plan.after_tenant
         if plan.take:
             self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0

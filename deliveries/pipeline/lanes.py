@@ -208,11 +208,16 @@ class Taken:
         return self.kept_health is not None and self.kept_health[5] is not None
 
 
-IS_ANY_READY = """
-SELECT EXISTS (SELECT FROM deliveries_lane WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
-    OR EXISTS (SELECT FROM deliveries_lane WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused
-               AND ready_at IS NOT NULL AND GREATEST(ready_at, hold_until) <= now())
+IS_READY = """
+EXISTS (SELECT FROM deliveries_lane WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
 """
+
+IS_DUE = """
+EXISTS (SELECT FROM deliveries_lane WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused
+        AND ready_at IS NOT NULL AND GREATEST(ready_at, hold_until) <= now())
+"""
+
+IS_ANY_READY = f"SELECT {IS_READY} OR {IS_DUE}"
 
 
 def is_any_ready(connection: Any) -> bool:
@@ -221,19 +226,26 @@ def is_any_ready(connection: Any) -> bool:
     return bool(row and row[0])
 
 
+LOOK = f"""
+SELECT {IS_READY}, {IS_DUE}, ARRAY(
+    SELECT t.id FROM unnest(%s::uuid[]) AS t(id) WHERE EXISTS (
+        SELECT FROM deliveries_lane WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused))
+"""  # noqa: S608
+
+
+def look(connection: Connection, *, full_tenants: Sequence[bytes]) -> tuple[bool, bool, set[bytes]]:
+    """(whether lanes are ready, whether scheduled ones are due, which of these tenants have lanes to take).
+
+    An index probe each.
+    """
+    with connection.cursor(binary=True) as cursor:
+        row = cursor.execute(LOOK, [arrays.uuids(full_tenants)]).fetchone()
+    assert row is not None
+    return row[0], row[1], set(row[2])
+
+
 def promote(connection: Connection) -> int:
     return connection.execute(PROMOTE).rowcount
-
-
-def with_ready_lanes(connection: Connection, tenants: Sequence[bytes]) -> set[bytes]:
-    """Of these tenants, those that have lanes to take. An index probe each."""
-    with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(
-            "SELECT t.id FROM unnest(%s::uuid[]) AS t(id) WHERE EXISTS (SELECT FROM deliveries_lane"
-            " WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused)",
-            [arrays.uuids(tenants)],
-        ).fetchall()
-    return {row[0] for row in rows}
 
 
 def take(

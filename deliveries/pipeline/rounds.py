@@ -4,7 +4,7 @@ Everything here runs in that thread, on its connection; the loop's own state is 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from uuid import UUID
@@ -45,6 +45,7 @@ class Round:
     free_loads: int
     began: float
     """time.monotonic()"""
+    is_told: bool = False
     released: int = 0
     passed_over: set[bytes] = field(default_factory=set)
     """Tenants that took nothing, as they have their share, though lanes of theirs are ready."""
@@ -72,13 +73,22 @@ class RoundWorker:
         self.payloads = payloads
         self.configs = ConfigCache()
 
-    def work(self, connection: Connection, plan: Round) -> Round:
-        """In the lanes thread."""
+    def work(self, connection: Connection, plan: Round, tell: Callable[[], None]) -> None:
+        """In the lanes thread. `tell`: what was brought is in the plan, and need not wait for what is given back.
+
+        Safe to repeat: what was told is not brought again.
+        """
         until = until_id()
+        if not plan.is_told:
+            self._bring(connection, plan, until)
+            plan.is_told = True
+            tell()
         if plan.healths:
             lanes.keep_health(connection, me=self.me, lanes=plan.healths)
         if plan.release:
             plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
+
+    def _bring(self, connection: Connection, plan: Round, until: bytes) -> None:
         if plan.clear:
             lanes.clear(connection, me=self.me, lanes=plan.clear)
         if plan.check:
@@ -97,14 +107,13 @@ class RoundWorker:
             if 0 < len(heads) <= lanes.READ_AHEAD_LINES and plan.free_loads > 2 * lanes.READ_AHEAD:
                 plan.followers = lanes.load_followers(connection, heads=heads)
         self._fetch(connection, plan)
-        return plan
 
     def _take(self, connection: Connection, plan: Round) -> None:
-        if not lanes.is_any_ready(connection):
+        is_ready, is_due, plan.passed_over = lanes.look(connection, full_tenants=plan.full_tenants)
+        if not is_ready and not is_due:
             return
-        lanes.promote(connection)
-        if plan.full_tenants:
-            plan.passed_over = lanes.with_ready_lanes(connection, plan.full_tenants)
+        if is_due:
+            lanes.promote(connection)
         plan.taken, plan.after_tenant = lanes.take(
             connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
         )

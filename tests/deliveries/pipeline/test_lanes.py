@@ -446,7 +446,10 @@ def test_only_weights_that_differ_are_read(own: psycopg.Connection[Row]) -> None
     assert light.id.bytes not in weights
 
 
-def test_tenants_with_lanes_to_take(own: psycopg.Connection[Row], me: UUID) -> None:
+def test_a_look_says_what_is_ready_what_is_due_and_which_tenants_have_lanes_to_take(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    assert lanes.look(own, full_tenants=[]) == (False, False, set())
     ready, paused, taken, idle = (make_tenant() for _ in range(4))
     for tenant in (ready, paused, taken, idle):
         make_endpoint(tenant, URL)
@@ -455,9 +458,11 @@ def test_tenants_with_lanes_to_take(own: psycopg.Connection[Row], me: UUID) -> N
     Lane.unscoped.filter(tenant=paused).update(is_paused=True)
     Lane.unscoped.filter(tenant=taken).update(dispatcher_id=me)
 
-    found = lanes.with_ready_lanes(own, [tenant.id.bytes for tenant in (ready, paused, taken, idle)])
+    full = [tenant.id.bytes for tenant in (ready, paused, taken, idle)]
+    assert lanes.look(own, full_tenants=full) == (True, False, {ready.id.bytes})
 
-    assert found == {ready.id.bytes}
+    Lane.unscoped.filter(tenant=ready).update(is_ready=False)
+    assert lanes.look(own, full_tenants=full) == (False, True, set())
 
 
 def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tables_were(
