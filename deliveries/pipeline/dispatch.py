@@ -3,7 +3,7 @@
 One loop, and three threads that talk to the database for it, so that it never waits:
 
     heart     renews the lease every five seconds, on a connection of its own
-    lanes     one *round* at a time: release, promote, take, load, fetch payloads
+    lanes     one *round* at a time: promote, take, load, fetch payloads; then release
     records   one batch of results at a time
 
 The loop itself (`Dispatcher.run`) sends, judges answers, and decides what the next round and the next batch are. What is
