@@ -53,10 +53,10 @@ class Heart(threading.Thread):
 
     def beat(self) -> None:
         """One renewal. Raises psycopg.Error if the database is away."""
-        before = boottime()
-        ours = time.time()
+        connection = self._connected()
+        before, asked_at = boottime(), time.time()
         is_alive, theirs, self.is_sending_stopped = lanes.renew(
-            self._connected(),
+            connection,
             me=self.me,
             has_room=self.has_room,
             is_draining=self.is_draining,
@@ -65,7 +65,8 @@ class Heart(threading.Thread):
         if not is_alive:
             self.is_dead = True
             return
-        self.clock_offset = theirs - ours
+        # Read by the database somewhere between the question and the answer.
+        self.clock_offset = theirs - (asked_at + time.time()) / 2
         self.deadline = before + lanes.DEADLINE_SECONDS
 
     @property

@@ -1,0 +1,107 @@
+"""A round of the lanes thread: what it brings is told before it gives lanes back, and once."""
+
+import time
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.db import connection
+
+from deliveries.models import Endpoint, Lane
+from deliveries.pipeline import lanes
+from deliveries.pipeline.book import PayloadRoom
+from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.rounds import Round, RoundWorker
+from tenants.ids import new_id
+from tests.support.builders import lane_of, make_endpoints, make_tenant, publish
+
+pytestmark = pytest.mark.usefixtures("quiet_lanes")
+
+URL = "http://127.0.0.1:9/"
+
+
+def own() -> psycopg.Connection[Row]:
+    return connect(application_name="test", statement_timeout_seconds=10, options=lanes.OPTIONS)
+
+
+def plan_of(*, take: int, give_back: list[Endpoint]) -> Round:
+    return Round(
+        healths=[],
+        release=[lanes.Release(endpoint.id.bytes, 2.0) for endpoint in give_back],
+        clear=[],
+        wanted=[],
+        held=[],
+        take=take,
+        full_tenants=[],
+        after_tenant=lanes.NO_TENANT,
+        look_for_woken=[],
+        check=False,
+        waiting_long=[],
+        fetch={},
+        room=PayloadRoom(free=1_000_000, pinned={}),
+        tenants={},
+        free_loads=100,
+        began=time.monotonic(),
+    )
+
+
+@pytest.fixture
+def two_lanes() -> tuple[UUID, Endpoint, Endpoint]:
+    """Who holds the first one; that one, which has no work; and another, which has."""
+    me = new_id()
+    tenant = make_tenant()
+    held, ready = make_endpoints(tenant, [URL] * 2)
+    with own() as lanes_connection:
+        lanes.register(lanes_connection, me=me, process="test")
+    publish(tenant)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE deliveries_delivery SET status = 'cancelled', next_attempt_at = NULL"
+                       " WHERE endpoint_id = %s", [held.id])  # fmt: skip
+    Lane.unscoped.filter(endpoint=held).update(dispatcher_id=me, ready_at=None, is_ready=False)
+    return me, held, ready
+
+
+def test_what_a_round_brings_is_told_before_it_gives_lanes_back(
+    two_lanes: tuple[UUID, Endpoint, Endpoint],
+) -> None:
+    me, held, ready = two_lanes
+    plan = plan_of(take=10, give_back=[held])
+    told: list[tuple[list[bytes], int, UUID | None]] = []
+
+    def tell() -> None:
+        told.append(
+            ([owed.endpoint_id for owed in plan.owed], len(plan.payload_rows), lane_of(held).dispatcher_id)
+        )
+
+    with own() as lanes_connection:
+        RoundWorker(me=me, payloads={}).work(lanes_connection, plan, tell)
+
+    assert told == [([ready.id.bytes], 1, me)]
+    assert lane_of(held).dispatcher_id is None
+
+
+def test_what_was_told_is_not_brought_again_when_the_connection_is_lost_on_the_way(
+    two_lanes: tuple[UUID, Endpoint, Endpoint],
+) -> None:
+    me, held, ready = two_lanes
+    plan = plan_of(take=10, give_back=[held])
+    worker = RoundWorker(me=me, payloads={})
+    told: list[int] = []
+    lost = own()
+
+    def tell() -> None:
+        told.append(len(plan.owed))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [lost.info.backend_pid])
+
+    with pytest.raises(psycopg.OperationalError):
+        worker.work(lost, plan, tell)
+    lost.close()
+    assert lane_of(held).dispatcher_id == me
+
+    with own() as again:
+        worker.work(again, plan, tell)
+
+    assert told == [1]
+    assert [taken.endpoint_id for taken in plan.taken] == [ready.id.bytes]
+    assert lane_of(held).dispatcher_id is None
