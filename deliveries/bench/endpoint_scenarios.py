@@ -179,7 +179,7 @@ SLOW_ANSWER_SECONDS = 0.05
 
 
 def messages(
-    *, has_room: bool, endpoints: int = 20_000, rate: float = 4000.0, seconds: int = 20, batch: int = 5
+    *, has_room: bool, endpoints: int = 20_000, rate: float = 4000.0, seconds: int = 20, batch: int = 20
 ) -> list[Line]:
     """What the broker carries while as much is published as one machine takes, over idle endpoints in turn."""
     slots = settings.WEBHOOKS_MAX_IN_FLIGHT if has_room else FEW_SLOTS
