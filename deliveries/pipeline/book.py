@@ -53,6 +53,10 @@ nothing until their requests time out.)"""
 LONGEST_PACE_IN_MEMORY = 1.0
 """Seconds to the next token up to which a lane is kept; beyond it, it is given back with a hold."""
 
+LINGER_SECONDS = 5.0
+"""Where versions of lanes pile up, a lane stays for so long after its last work. To take it, to give it back and to wake
+it would make four more of them, and every statement about it steps over all of them."""
+
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 NO_ID = b"\x00" * 16
 
@@ -247,9 +251,12 @@ class HeldLane:
 
 
 class Book:
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, linger_seconds: float = LINGER_SECONDS) -> None:
         self.capacity = capacity
         self.lanes: dict[bytes, HeldLane] = {}
+        self.piling_up = 0.0
+        """Seconds since versions of lanes pile up (`lanes.are_piling_up`); 0: they do not."""
+        self.linger_seconds = min(linger_seconds, LINGER_SECONDS)
         self.weights: dict[bytes, int] = {}
         """Of the tenants whose weight is not 1."""
         self.shares: dict[bytes, TenantShare] = {}

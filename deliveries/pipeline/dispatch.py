@@ -170,7 +170,7 @@ class Dispatcher:
         self.traces = traces
         self.prepare = prepare if traces is None else traces.prepare
         self.tokens = Tokens(user_agent_line=self.user_agent_line)
-        self.book = Book(capacity=self.capacity)
+        self.book = Book(capacity=self.capacity, linger_seconds=dry_seconds)
         self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
         self.results: list[Result] = []
         self.result_lanes: list[HeldLane] = []
@@ -646,6 +646,8 @@ class Dispatcher:
             return
         now = time.monotonic()
         book = self.book
+        since = self.heart.piling_up_since
+        book.piling_up = 0.0 if since is None else now - since
         is_taking = self.ending is None and not self.heart.is_sending_stopped and now >= self.next_take
         is_checking = now >= self.next_check and bool(book.lanes)
         # Now and then at all lanes, for what time alone changes.
@@ -699,7 +701,7 @@ class Dispatcher:
                 key
                 for lane in (*loading, *clearing)
                 # What follows in a line falls due behind the cursor.
-                if lane.after_id == NO_ID or lane.is_in_lines
+                if lane.after_id == NO_ID or lane.is_in_lines or book.piling_up
                 for key in lane.in_memory()
             ],
             take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,

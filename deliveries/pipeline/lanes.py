@@ -126,6 +126,18 @@ def take_over(connection: Any) -> int:
     return freed
 
 
+def are_piling_up(connection: Connection) -> bool:
+    """Whether there are many versions of each lane that nobody needs, and PostgreSQL does not come to clean them.
+
+    Or may not: somebody's snapshot is as old.
+    """
+    row = connection.execute(
+        "SELECT n_dead_tup > 5000 + 20 * n_live_tup FROM pg_stat_user_tables"
+        " WHERE relid = 'deliveries_lane'::regclass"
+    ).fetchone()
+    return bool(row and row[0])
+
+
 # --- take -------------------------------------------------------------------------------------------------------------
 
 # Scheduled and held lanes that have fallen due become ready ones. One index probe if there are none.

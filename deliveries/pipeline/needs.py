@@ -1,6 +1,7 @@
 """What the lanes thread should do next about the lanes in memory. Called by `dispatch` for each round; no database in here."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from enum import Enum
 from itertools import islice
 
@@ -23,6 +24,16 @@ LOOK_AGAIN_SECONDS = 0.02
 CURSOR_SECONDS = 1.0
 """How long loads of a lane go on behind the last one, before they begin again at its oldest delivery."""
 
+LINGER_LANES = 256
+"""With more in memory none lingers: each has few versions then, and waiting for them all would be work."""
+
+LINGER_MARGIN = timedelta(seconds=0.5)
+"""Where versions pile up, loads begin so much before the last one's end: what a publisher was committing meanwhile."""
+
+LONGEST_CURSOR_SECONDS = 30.0
+"""The repair sweep's time. Beginning again costs in proportion to what was delivered since versions pile up, so it is done
+the less often the longer that is (`cursor_seconds`)."""
+
 
 class Need(Enum):
     NOTHING = 0
@@ -43,7 +54,13 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
     gives_way = others_wait or lane.share.tenant_id in book.passed_over
     is_turn_over = gives_way and now - lane.taken_at > TURN_SECONDS
     if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
-        return Need.RELEASE
+        if is_turn_over or is_ending or not lingers(lane, now=now, book=book):
+            return Need.RELEASE
+        if now - lane.looked_at < LOOK_AGAIN_SECONDS:
+            return Need.LATER
+        # It is ready still, as it was taken: what is published meanwhile changes nothing about it, and is found here.
+        lane.looked_at = now
+        return Need.LOAD
     if lane.is_dropped or is_ending:
         return Need.NOTHING
     if not lane.is_dry:
@@ -70,17 +87,41 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
     return Need.NOTHING
 
 
+def lingers(lane: HeldLane, *, now: float, book: Book) -> bool:
+    """Whether one that has nothing to do stays for what may come, instead of going back at once."""
+    return (
+        book.piling_up > 0
+        and len(book.lanes) <= LINGER_LANES
+        and now - lane.loaded_at < book.linger_seconds
+        and not lane.is_dropped
+        and not lane.is_unfinished
+        and lane.cleared_at is None
+        and lane.held_until is None
+    )
+
+
+def cursor_seconds(book: Book) -> float:
+    """How long loads go on behind the last one before they begin again at a lane's oldest delivery."""
+    return max(CURSOR_SECONDS, min(LONGEST_CURSOR_SECONDS, book.piling_up / 10))
+
+
 def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wanted]:
     """How many to load of each lane: the fewer, the more lanes there are, and the more its tenant has already."""
     free = book.free_loads()
     loads = []
+    seconds = cursor_seconds(book)
     for lane in loading:
-        if lane.cleared_at == now or now - lane.cursor_since > CURSOR_SECONDS:
+        after = lane.after_due, lane.after_id
+        if lane.cleared_at == now or now - lane.cursor_since > seconds:
             # From the beginning: what committed late stands before the cursor.
-            lane.after_due, lane.after_id, lane.cursor_since = BEGINNING, NO_ID, now
+            after, lane.cursor_since = (BEGINNING, NO_ID), now
+        elif book.piling_up and lane.after_id != NO_ID:
+            after = lane.after_due - LINGER_MARGIN, NO_ID
+        if not book.piling_up:
+            lane.after_due, lane.after_id = after
         own = min(free, lane.share.weight * free - lane.share.loaded)
         share = max(1, own // max(1, len(loading)))
-        loads.append(Wanted(lane.endpoint_id, min(MAX_LOAD, share), lane.after_due, lane.after_id))
+        loads.append(Wanted(lane.endpoint_id, min(MAX_LOAD, share), *after))
     return loads
 
 

@@ -474,3 +474,23 @@ def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tabl
     own.execute("ANALYZE deliveries_delivery")
     assert index_of(own, lanes.LOAD) == {"delivery_due"}
     assert index_of(own, lanes.LOOK_AGAIN) == {"delivery_due"}
+
+
+def test_versions_pile_up_while_an_old_snapshot_keeps_them_and_not_when_they_are_cleaned(
+    own: psycopg.Connection[Row],
+) -> None:
+    endpoint = make_endpoint(make_tenant(), URL)
+    own.execute("VACUUM ANALYZE deliveries_lane")  # what the server counted in other tests is over
+    (rows,) = own.execute("SELECT count(*) FROM deliveries_lane").fetchall()[0]
+    with connect(application_name="test", statement_timeout_seconds=10) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with old.transaction():
+            old.execute("SELECT count(*) FROM deliveries_lane")
+            for _ in range(5_100 + 21 * rows):
+                own.execute(
+                    "UPDATE deliveries_lane SET is_ready = NOT is_ready WHERE endpoint_id = %s", [endpoint.id]
+                )
+            own.execute("SELECT pg_stat_force_next_flush()")
+            assert lanes.are_piling_up(own)
+    own.execute("VACUUM deliveries_lane")
+    assert not lanes.are_piling_up(own)

@@ -1,9 +1,20 @@
 """What the lanes thread should do next about a lane, with numbers."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from deliveries.pipeline.book import TURN_SECONDS, Book, HeldLane
-from deliveries.pipeline.needs import Need, need_of
+from deliveries.pipeline.book import BEGINNING, LINGER_SECONDS, NO_ID, TURN_SECONDS, Book, HeldLane
+from deliveries.pipeline.needs import (
+    CURSOR_SECONDS,
+    LINGER_LANES,
+    LINGER_MARGIN,
+    LOOK_AGAIN_SECONDS,
+    Need,
+    need_of,
+    wanted,
+)
+from tenants.ids import new_id
 from tests.deliveries.pipeline.test_book import a_tenant, hold
 
 LATER = 2 * TURN_SECONDS
@@ -56,3 +67,74 @@ def test_new_work_of_a_small_tenant_is_looked_for_while_its_results_wait_behind_
     book.passed_over = {large} if is_passed_over else set()
 
     assert need(book, lane) is expected
+
+
+def hold_dry(book: Book) -> HeldLane:
+    lane = hold(book, a_tenant(), owed=0)
+    lane.is_dry, lane.loaded_at, lane.looked_at = True, LATER, LATER
+    return lane
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (LOOK_AGAIN_SECONDS / 2, Need.LATER),
+        (LOOK_AGAIN_SECONDS * 2, Need.LOAD),
+        (LINGER_SECONDS / 2, Need.LOAD),
+        (LINGER_SECONDS + 0.1, Need.RELEASE),
+    ],
+)
+def test_where_versions_pile_up_a_lane_that_is_done_stays_and_is_looked_at(
+    seconds: float, expected: Need
+) -> None:
+    book = Book(capacity=100)
+    lane = hold_dry(book)
+
+    assert need(book, lane, now=LATER + seconds) is Need.RELEASE
+    book.piling_up = 1.0
+    assert need(book, lane, now=LATER + seconds) is expected
+
+
+def test_it_goes_back_if_others_wait_or_it_has_to() -> None:
+    book = Book(capacity=100)
+    book.piling_up = 1.0
+    now = LATER + LINGER_SECONDS / 2
+
+    assert need(book, hold_dry(book), now=now, others_wait=True) is Need.RELEASE
+    assert need_of(hold_dry(book), now=now, book=book, others_wait=False, is_ending=True) is Need.RELEASE
+    for name, value in {
+        "is_dropped": True,
+        "is_unfinished": True,
+        "cleared_at": 1.0,
+        "held_until": 9.0,
+    }.items():
+        lane = hold_dry(book)
+        setattr(lane, name, value)
+        assert need(book, lane, now=now) is Need.RELEASE, name
+    for _ in range(LINGER_LANES):
+        lane = hold_dry(book)
+    assert need(book, lane, now=now) is Need.RELEASE
+
+
+def test_there_loads_begin_again_the_less_often_the_longer_it_goes_on_and_a_little_before_the_last_one() -> (
+    None
+):
+    book = Book(capacity=100)
+    lane = hold_dry(book)
+    due, last = datetime.now(UTC), new_id().bytes
+    lane.after_due, lane.after_id, lane.cursor_since = due, last, 100.0
+
+    book.piling_up = 200.0
+    (one,) = wanted([lane], book=book, now=100.0 + 19)
+    assert (one.after_due, one.after_id) == (due - LINGER_MARGIN, NO_ID)
+    (one,) = wanted([lane], book=book, now=100.0 + 21)
+    assert (one.after_due, one.after_id) == (BEGINNING, NO_ID)
+    # Where it was is not forgotten.
+    (one,) = wanted([lane], book=book, now=100.0 + 22)
+    assert (one.after_due, one.after_id) == (due - LINGER_MARGIN, NO_ID)
+
+    book.piling_up = 0.0
+    (one,) = wanted([lane], book=book, now=lane.cursor_since + CURSOR_SECONDS / 2)
+    assert (one.after_due, one.after_id) == (due, last)
+    (one,) = wanted([lane], book=book, now=lane.cursor_since + CURSOR_SECONDS * 2)
+    assert (one.after_due, one.after_id) == (BEGINNING, NO_ID)
