@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from deliveries.pipeline import ingest
+from deliveries.pipeline import dispatch, ingest
 from deliveries.services import deliveries
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
@@ -108,7 +108,11 @@ def test_a_batch_goes_as_soon_as_it_is_full() -> None:
 
 
 @pytest.mark.parametrize("schedule", [[0], [1]])
-def test_what_failed_together_is_tried_again_together(transport_name: str, schedule: list[int]) -> None:
+def test_what_failed_together_is_tried_again_together(
+    transport_name: str, schedule: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long the database takes to bring the rest of a batch.
+    monkeypatch.setattr(dispatch, "BATCH_PATIENCE_SECONDS", 30.0)
     tenant = make_tenant()
     seen: dict[str, int] = defaultdict(int)
 
