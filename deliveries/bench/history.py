@@ -261,10 +261,15 @@ def _made_up(
 
 # Lanes say when their first delivery is due, as a dispatcher leaves them.
 SCHEDULE = """
-UPDATE deliveries_lane lane SET ready_at = due.first
-FROM (SELECT d.endpoint_id, min(LEAST(d.next_attempt_at, d.manual_requested_at)) AS first FROM deliveries_delivery d
-      WHERE d.status = 'pending' OR d.manual_requested_at IS NOT NULL GROUP BY 1) due
-WHERE lane.endpoint_id = due.endpoint_id AND lane.ready_at IS NULL
+WITH due AS MATERIALIZED (
+    SELECT d.endpoint_id, min(LEAST(d.next_attempt_at, d.manual_requested_at)) AS first FROM deliveries_delivery d
+    WHERE d.status = 'pending' OR d.manual_requested_at IS NOT NULL GROUP BY 1
+), l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id IN (SELECT endpoint_id FROM due) AND ready_at IS NULL
+    ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane SET ready_at = due.first FROM l JOIN due ON due.endpoint_id = l.endpoint_id
+WHERE lane.endpoint_id = l.endpoint_id
 """
 
 COUNT_EVENTS = """

@@ -27,6 +27,14 @@ from deliveries.pipeline.wake import nudge
 STALL_SECONDS = 60.0
 """Nothing more received or recorded for so long: what is missing then is lost."""
 
+# Lanes in key order, as every statement that locks several: dispatchers take and give back meanwhile.
+PAUSE = """
+WITH l AS MATERIALIZED (
+    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id = ANY(%s) ORDER BY endpoint_id FOR NO KEY UPDATE
+)
+UPDATE deliveries_lane lane SET is_paused = %s FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
 
 class Lost(Exception):
     """Accepted, received and recorded differ, or a signature was wrong. The message has the numbers."""
@@ -88,16 +96,12 @@ class Bench:
     # --- holding and letting go ---------------------------------------------------------------------------------------
 
     def hold(self, world: World) -> None:
-        self.connection.execute(
-            "UPDATE deliveries_lane SET is_paused = true WHERE endpoint_id = ANY(%s)", [world.endpoints]
-        )
+        self.connection.execute(PAUSE, [world.endpoints, True])
 
     def let_go(self, world: World) -> float:
         """Returns the time at which the lanes were free: the commit, not the update before it."""
         with self.connection.transaction():
-            self.connection.execute(
-                "UPDATE deliveries_lane SET is_paused = false WHERE endpoint_id = ANY(%s)", [world.endpoints]
-            )
+            self.connection.execute(PAUSE, [world.endpoints, False])
             began = time.monotonic()
         nudge()
         return began

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
+from deliveries.bench import rig
 from deliveries.models import Delivery, Endpoint
 from deliveries.pipeline import fifo, ingest, lanes, polling, sweeps
 from deliveries.pipeline.cancel import cancel
@@ -100,7 +102,17 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
             lanes.take_over(own)
         time.sleep(0.01)
 
-    statements, failures = run_together([wake, wake, wake, serve, serve, take_over])
+    def hold(own: Connection, dice: random.Random) -> None:
+        """As the bench does, which measures beside dispatchers at work."""
+        some = [UUID(bytes=key) for key in dice.sample(keys, 60)]
+        with own.transaction():
+            # A small table is read as it lies there.
+            own.execute(
+                "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off"
+            )
+            own.execute(rig.PAUSE, [some, dice.random() < 0.2])
+
+    statements, failures = run_together([wake, wake, wake, serve, serve, take_over, hold])
 
     assert failures == []
     assert statements > 50
