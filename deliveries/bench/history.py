@@ -268,7 +268,7 @@ WITH due AS MATERIALIZED (
     SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id IN (SELECT endpoint_id FROM due) AND ready_at IS NULL
     ORDER BY endpoint_id FOR NO KEY UPDATE
 )
-UPDATE deliveries_lane lane SET ready_at = due.first FROM l JOIN due ON due.endpoint_id = l.endpoint_id
+UPDATE deliveries_lane lane SET ready_at = due.first, owed_from = NULL FROM l JOIN due ON due.endpoint_id = l.endpoint_id
 WHERE lane.endpoint_id = l.endpoint_id
 """
 

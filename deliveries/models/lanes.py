@@ -64,6 +64,9 @@ class Lane(TenantOwned):
     """The open circuit's last wait."""
     warned_at = models.DateTimeField(null=True)
     """When its owner was told that it will be disabled; owned by that sweep."""
+    owed_from = models.DateTimeField(null=True)
+    """Nothing is owed that was due before; owned by the holder. NULL: not known. Where versions of rows pile up
+    (somebody's old snapshot), what is owed is looked for from here on, past all that was delivered since."""
     resets = models.IntegerField(db_default=0)
     """Raised when a service wipes the health: what a holder counted before is then not written any more."""
 

@@ -16,12 +16,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.health import Health, Hold
-from deliveries.pipeline.lanes import LaneHealth, Owed, Release
+from deliveries.pipeline.lanes import LATEST_COMMIT_SECONDS, LaneHealth, Owed, Release
 
 MAX_LOADED = 4_096
 """Deliveries in memory that are not in the air. About a quarter of a second of work."""
@@ -56,6 +56,8 @@ LONGEST_PACE_IN_MEMORY = 1.0
 LINGER_SECONDS = 5.0
 """Where versions of lanes pile up, a lane stays for so long after its last work. To take it, to give it back and to wake
 it would make four more of them, and every statement about it steps over all of them."""
+
+LATEST_COMMIT = timedelta(seconds=LATEST_COMMIT_SECONDS)
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 NO_ID = b"\x00" * 16
@@ -154,6 +156,8 @@ class HeldLane:
     flying: dict[bytes, int] = field(default_factory=dict)
     """Ids in the air or not yet recorded, and how often: a load leaves them out. A retry that is due at once may be
     loaded and started before the loop hears that the first attempt was recorded."""
+    flying_due: dict[bytes, datetime] = field(default_factory=dict)
+    """Since when the same were due."""
     lines: dict[bytes, deque[Owed]] = field(default_factory=dict)
     """Of ordering keys: what comes after a head that waits here or is in the air, by the head's id."""
     after_due: Any = BEGINNING
@@ -197,6 +201,12 @@ class HeldLane:
     """When it was last looked for new work on it beside results that wait."""
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
+    is_at_beginning: bool = True
+    """The load under way, or the last one, is from there."""
+    owed_from: datetime | None = None
+    """Nothing is owed that was due before, in memory or not. None: not known."""
+    kept_owed_from: datetime | None = None
+    """The same, as the lane's row has it."""
 
     def seconds_to_token(self, now: float) -> float:
         """0 if a request may start now. The endpoint has a rate limit."""
@@ -207,8 +217,8 @@ class HeldLane:
         # A hair less than one is one: the clock is read in steps.
         return 0.0 if self.tokens > 0.999 else (1.0 - self.tokens) / rate
 
-    def release(self, now: float) -> Release:
-        """As it goes back."""
+    def release(self, now: float, *, is_piling_up: bool = False) -> Release:
+        """As it goes back. `is_piling_up`: as of the book."""
         tokens = None
         if self.config.rate_limit is not None:
             self.seconds_to_token(now)
@@ -221,6 +231,13 @@ class HeldLane:
             tokens,
             self.is_unfinished,
             self.resets,
+            self.owed_from if is_piling_up else None,
+        )
+
+    def looked_from_beginning(self, at: datetime) -> None:
+        """All that was owed then, by the database's clock, and not in memory was loaded; or its oldest were."""
+        self.owed_from = min(
+            [at - LATEST_COMMIT, *self.flying_due.values(), *[owed.due for owed in self.queue]]
         )
 
     def health_to_keep(self) -> LaneHealth:
@@ -254,8 +271,8 @@ class Book:
     def __init__(self, *, capacity: int, linger_seconds: float = LINGER_SECONDS) -> None:
         self.capacity = capacity
         self.lanes: dict[bytes, HeldLane] = {}
-        self.piling_up = 0.0
-        """Seconds since versions of lanes pile up (`lanes.are_piling_up`); 0: they do not."""
+        self.is_piling_up = False
+        """Versions of lanes do (`lanes.are_piling_up`)."""
         self.linger_seconds = min(linger_seconds, LINGER_SECONDS)
         self.weights: dict[bytes, int] = {}
         """Of the tenants whose weight is not 1."""
@@ -535,6 +552,7 @@ class Book:
         if lane.config.rate_limit is not None:
             lane.tokens -= 1.0
         lane.flying[owed.id] = lane.flying.get(owed.id, 0) + 1
+        lane.flying_due[owed.id] = owed.due
         self.offer(lane)
 
     def joined(self, lane: HeldLane, others: Sequence[Owed]) -> None:
@@ -544,6 +562,7 @@ class Book:
         lane.served += len(others)
         for owed in others:
             lane.flying[owed.id] = lane.flying.get(owed.id, 0) + 1
+            lane.flying_due[owed.id] = owed.due
 
     def gather(self, lane: HeldLane, seconds: float) -> None:
         """Look again after so long, or when more is loaded."""
@@ -598,7 +617,7 @@ class Book:
         lane.unrecorded -= 1
         lane.flying[delivery_id] -= 1
         if not lane.flying[delivery_id]:
-            del lane.flying[delivery_id]
+            del lane.flying[delivery_id], lane.flying_due[delivery_id]
 
     # --- payloads -----------------------------------------------------------------------------------------------------
     #

@@ -45,7 +45,7 @@ from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
-from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, wanted
+from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, stale, wanted
 from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
 from deliveries.pipeline.record import BY_INDEX, Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
@@ -646,8 +646,7 @@ class Dispatcher:
             return
         now = time.monotonic()
         book = self.book
-        since = self.heart.piling_up_since
-        book.piling_up = 0.0 if since is None else now - since
+        book.is_piling_up = self.heart.is_piling_up
         is_taking = self.ending is None and not self.heart.is_sending_stopped and now >= self.next_take
         is_checking = now >= self.next_check and bool(book.lanes)
         # Now and then at all lanes, for what time alone changes.
@@ -694,14 +693,14 @@ class Dispatcher:
         keeping = [lane for lane in (book.lanes.values() if is_checking else releasing) if lane.is_health_new]
         plan = Round(
             healths=[lane.health_to_keep() for lane in keeping],
-            release=[lane.release(now) for lane in releasing],
+            release=[lane.release(now, is_piling_up=book.is_piling_up) for lane in releasing],
             clear=[lane.release(now) for lane in clearing],
             wanted=wanted([*loading, *clearing], book=book, now=now),
             held=[
                 key
                 for lane in (*loading, *clearing)
                 # What follows in a line falls due behind the cursor.
-                if lane.after_id == NO_ID or lane.is_in_lines or book.piling_up
+                if lane.after_id == NO_ID or lane.is_in_lines or book.is_piling_up
                 for key in lane.in_memory()
             ],
             take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
@@ -715,6 +714,8 @@ class Dispatcher:
             tenants={lane.endpoint_id: lane.share.tenant_id for lane in (*loading, *clearing)},
             free_loads=book.free_loads(),
             began=now,
+            is_piling_up=book.is_piling_up,
+            owed_from=stale(book.lanes.values(), book=book) if is_checking else {},
         )
         if is_patrol:
             self.next_patrol = now + PATROL_SECONDS
@@ -725,6 +726,8 @@ class Dispatcher:
             self.next_take = now + (EAGER_PAUSE if now - self.last_work < EAGER_SECONDS else PATIENT_PAUSE)
         for lane in keeping:
             lane.is_health_new = False
+        for endpoint_id, owed_from in plan.owed_from.items():
+            book.lanes[endpoint_id].kept_owed_from = owed_from
         for lane in releasing:
             book.let_go(lane)
         for lane in (*loading, *clearing):
@@ -763,6 +766,7 @@ class Dispatcher:
                 now=now,
             )
             lane.cursor_since = now
+            lane.owed_from = lane.kept_owed_from = taken.owed_from
             lane.resets, lane.health = taken.resets, taken.health()
             if taken.is_probed:
                 # Half-open: one at a time, until one succeeds.
@@ -803,6 +807,10 @@ class Dispatcher:
 
     def _loaded(self, plan: Round) -> None:
         by_lane: dict[bytes, list[Owed]] = {}
+        # By the database's clock, when the round began.
+        looked_at = datetime.fromtimestamp(
+            time.time() + self.heart.clock_offset - (time.monotonic() - plan.began), UTC
+        )
         for owed in plan.owed:
             by_lane.setdefault(owed.endpoint_id, []).append(owed)
         for endpoint_id, count in plan.counts.items():
@@ -822,6 +830,13 @@ class Dispatcher:
                     for owed in owed_here if plan.followers else ():
                         if (followers := plan.followers.get(owed.id)) is not None:
                             self.book.follow(lane, owed, followers)
+            if (
+                self.book.is_piling_up
+                and lane.is_at_beginning
+                and not lane.is_dropped
+                and self.ending is None
+            ):
+                lane.looked_from_beginning(looked_at)
 
     def _checked(self, rows: list[Row]) -> None:
         """What people changed: lanes that are paused, changed or not ours any more give back what was not sent."""

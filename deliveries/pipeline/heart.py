@@ -37,8 +37,8 @@ class Heart(threading.Thread):
         self.is_sending_stopped = False
         self.clock_offset = 0.0
         """The database's clock less ours, in seconds."""
-        self.piling_up_since: float | None = None
-        """time.monotonic() since when versions of lanes pile up."""
+        self.is_piling_up = False
+        """Versions of lanes do."""
         self.deadline = 0.0
         self._ended = threading.Event()
         self._connection: Connection | None = None
@@ -70,10 +70,7 @@ class Heart(threading.Thread):
         # Read by the database somewhere between the question and the answer.
         self.clock_offset = theirs - (asked_at + time.time()) / 2
         self.deadline = before + lanes.DEADLINE_SECONDS
-        if not lanes.are_piling_up(connection):
-            self.piling_up_since = None
-        elif self.piling_up_since is None:
-            self.piling_up_since = time.monotonic()
+        self.is_piling_up = lanes.are_piling_up(connection)
 
     @property
     def is_clock_off(self) -> bool:

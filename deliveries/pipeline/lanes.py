@@ -126,7 +126,7 @@ def take_over(connection: Any) -> int:
     return freed
 
 
-def are_piling_up(connection: Connection) -> bool:
+def are_piling_up(connection: Any) -> bool:
     """Whether there are many versions of each lane that nobody needs, and PostgreSQL does not come to clean them.
 
     Or may not: somebody's snapshot is as old.
@@ -185,7 +185,7 @@ RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, lane.t
               EXTRACT(EPOCH FROM lane.failing_since), EXTRACT(EPOCH FROM lane.failed_at), lane.failures,
               lane.is_own_failing::int, lane.pause_seconds, EXTRACT(EPOCH FROM lane.circuit_opened_at),
               lane.circuit_seconds]::float8[] END,
-          (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn)
+          lane.owed_from, (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn)
 """
 
 TENANTS_A_TURN = 64
@@ -205,6 +205,8 @@ class Taken:
     resets: int
     kept_health: list[float | None] | None
     """None: it is well."""
+    owed_from: datetime | None
+    """Nothing is owed that was due before. None: not known."""
 
     def health(self) -> Health | None:
         if self.kept_health is None:
@@ -273,10 +275,10 @@ def take(
     }
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(TAKE, parameters).fetchall()
-    taken = [Taken(*row[:8]) for row in rows]
+    taken = [Taken(*row[:9]) for row in rows]
     # A turn that was not full reached the last tenant: begin again at the first.
-    goes_on = bool(rows) and rows[0][9] >= TENANTS_A_TURN
-    return taken, UUID(rows[0][8]) if goes_on else NO_TENANT
+    goes_on = bool(rows) and rows[0][10] >= TENANTS_A_TURN
+    return taken, UUID(rows[0][9]) if goes_on else NO_TENANT
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -438,6 +440,9 @@ def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[R
 
 # --- release ----------------------------------------------------------------------------------------------------------
 
+LATEST_COMMIT_SECONDS = 30
+"""What is found owed now may be joined by what was due so long before: it was being committed."""
+
 CLEAR = """
 WITH l AS MATERIALIZED (
     SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id = ANY(%s) AND dispatcher_id = %s
@@ -452,18 +457,20 @@ UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE l
 LOOK_AGAIN = f"""
 WITH l AS MATERIALIZED (
     SELECT lane.endpoint_id, u.slots, u.tokens, u.is_unfinished,
+           COALESCE(to_timestamp(u.owed_from), '-infinity') AS owed_from,
            -- Wiped by a service meanwhile: it waits no longer.
            CASE WHEN lane.resets = u.resets THEN u.hold_seconds END AS hold_seconds,
            CASE WHEN lane.resets = u.resets THEN u.hold_reason END AS hold_reason
-    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[], %s::int[])
-         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished, resets)
+    FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[], %s::int[],
+                %s::float8[])
+         AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished, resets, owed_from)
     JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 ), next AS MATERIALIZED (
     SELECT l.*, now() + make_interval(secs => l.hold_seconds) AS hold_until,
            CASE WHEN l.is_unfinished THEN now() ELSE
                (SELECT {DUE} FROM deliveries_delivery d
-                WHERE d.endpoint_id = l.endpoint_id AND {IS_OWED} AND {DUE} IS NOT NULL AND d.id <= %s
+                WHERE d.endpoint_id = l.endpoint_id AND {IS_OWED} AND {DUE} >= l.owed_from AND d.id <= %s
                 ORDER BY {DUE}, d.id LIMIT 1) END AS due
     FROM l
 )
@@ -473,7 +480,8 @@ SET dispatcher_id = NULL, slots = next.slots, tokens = COALESCE(next.tokens, 0),
     ready_at = CASE WHEN lane.ready_at IS NULL AND next.due IS NULL THEN NULL
                     ELSE GREATEST(now(), LEAST(lane.ready_at, next.due)) END,
     is_ready = (lane.ready_at IS NOT NULL OR next.due IS NOT NULL)
-               AND COALESCE(GREATEST(LEAST(lane.ready_at, next.due), next.hold_until) <= now(), false)
+               AND COALESCE(GREATEST(LEAST(lane.ready_at, next.due), next.hold_until) <= now(), false),
+    owed_from = CASE WHEN NOT next.is_unfinished THEN LEAST(next.due, now() - interval '{LATEST_COMMIT_SECONDS} seconds') END
 FROM next WHERE lane.endpoint_id = next.endpoint_id
 RETURNING lane.endpoint_id
 """  # noqa: S608
@@ -490,6 +498,8 @@ class Release:
     """There is more to do, whatever the deliveries say: those that wait in a line have no time of their own."""
     resets: int = 0
     """As when it was taken."""
+    owed_from: datetime | None = None
+    """Where to begin to look for what is owed; None: at the beginning."""
 
 
 def release(connection: Connection, *, me: UUID, lanes: Sequence[Release], until: bytes) -> int:
@@ -513,8 +523,36 @@ def look_again(connection: Connection, *, me: UUID, lanes: Sequence[Release], un
             arrays.nullable_float8s(lane.tokens for lane in lanes),
             arrays.bools([lane.is_unfinished for lane in lanes]),
             arrays.int4s([lane.resets for lane in lanes]),
+            arrays.nullable_float8s(_seconds(lane.owed_from) for lane in lanes),
             me,
             UUID(bytes=until),
+        ],
+    ).rowcount
+
+
+def _seconds(at: datetime | None) -> float | None:
+    """Of Unix time, not later by a rounding."""
+    return None if at is None else at.timestamp() - 1e-5
+
+
+KEEP_OWED_FROM = """
+WITH l AS MATERIALIZED (
+    SELECT u.* FROM unnest(%s::uuid[], %s::float8[]) AS u(endpoint_id, owed_from)
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+)
+UPDATE deliveries_lane lane SET owed_from = to_timestamp(l.owed_from) FROM l WHERE lane.endpoint_id = l.endpoint_id
+"""
+
+
+def keep_owed_from(connection: Connection, *, me: UUID, owed_from: dict[bytes, datetime]) -> int:
+    """For whoever takes these over, if their holder dies. Returns how many are still mine."""
+    return connection.execute(
+        KEEP_OWED_FROM,
+        [
+            arrays.uuids(list(owed_from)),
+            arrays.nullable_float8s(_seconds(at) for at in owed_from.values()),
+            me,
         ],
     ).rowcount
 

@@ -1,7 +1,7 @@
 """What the lanes thread should do next about the lanes in memory. Called by `dispatch` for each round; no database in here."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from itertools import islice
 
@@ -30,9 +30,11 @@ LINGER_LANES = 256
 LINGER_MARGIN = timedelta(seconds=0.5)
 """Where versions pile up, loads begin so much before the last one's end: what a publisher was committing meanwhile."""
 
-LONGEST_CURSOR_SECONDS = 30.0
-"""The repair sweep's time. Beginning again costs in proportion to what was delivered since versions pile up, so it is done
-the less often the longer that is (`cursor_seconds`)."""
+PILED_CURSOR_SECONDS = 20.0
+"""The same where versions pile up. Beginning again steps over what was delivered since `owed_from`: half a minute's."""
+
+STALE_OWED_FROM = timedelta(seconds=60)
+"""How far `owed_from` of a lane's row may be behind, if its holder dies while versions pile up."""
 
 
 class Need(Enum):
@@ -90,7 +92,7 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
 def lingers(lane: HeldLane, *, now: float, book: Book) -> bool:
     """Whether one that has nothing to do stays for what may come, instead of going back at once."""
     return (
-        book.piling_up > 0
+        book.is_piling_up
         and len(book.lanes) <= LINGER_LANES
         and now - lane.loaded_at < book.linger_seconds
         and not lane.is_dropped
@@ -100,29 +102,40 @@ def lingers(lane: HeldLane, *, now: float, book: Book) -> bool:
     )
 
 
-def cursor_seconds(book: Book) -> float:
-    """How long loads go on behind the last one before they begin again at a lane's oldest delivery."""
-    return max(CURSOR_SECONDS, min(LONGEST_CURSOR_SECONDS, book.piling_up / 10))
-
-
 def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wanted]:
     """How many to load of each lane: the fewer, the more lanes there are, and the more its tenant has already."""
     free = book.free_loads()
     loads = []
-    seconds = cursor_seconds(book)
+    seconds = PILED_CURSOR_SECONDS if book.is_piling_up else CURSOR_SECONDS
     for lane in loading:
         after = lane.after_due, lane.after_id
-        if lane.cleared_at == now or now - lane.cursor_since > seconds:
-            # From the beginning: what committed late stands before the cursor.
-            after, lane.cursor_since = (BEGINNING, NO_ID), now
-        elif book.piling_up and lane.after_id != NO_ID:
+        lane.is_at_beginning = (
+            lane.cleared_at == now or now - lane.cursor_since > seconds or lane.after_id == NO_ID
+        )
+        if lane.is_at_beginning:
+            # What committed late stands before the cursor.
+            begin = lane.owed_from if book.is_piling_up and lane.owed_from is not None else BEGINNING
+            after, lane.cursor_since = (begin, NO_ID), now
+        elif book.is_piling_up:
             after = lane.after_due - LINGER_MARGIN, NO_ID
-        if not book.piling_up:
+        if not book.is_piling_up:
             lane.after_due, lane.after_id = after
         own = min(free, lane.share.weight * free - lane.share.loaded)
         share = max(1, own // max(1, len(loading)))
         loads.append(Wanted(lane.endpoint_id, min(MAX_LOAD, share), *after))
     return loads
+
+
+def stale(lanes: Iterable[HeldLane], *, book: Book) -> dict[bytes, datetime]:
+    """What to keep of `owed_from` on lanes that are held for long, by lane."""
+    if not book.is_piling_up:
+        return {}
+    return {
+        lane.endpoint_id: lane.owed_from
+        for lane in lanes
+        if lane.owed_from is not None
+        and (lane.kept_owed_from is None or lane.owed_from - lane.kept_owed_from > STALE_OWED_FROM)
+    }
 
 
 def missing(hungry: Iterable[HeldLane], *, book: Book, room: PayloadRoom) -> dict[bytes, bool]:

@@ -6,6 +6,7 @@ Everything here runs in that thread, on its connection; the loop's own state is 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
@@ -45,6 +46,10 @@ class Round:
     free_loads: int
     began: float
     """time.monotonic()"""
+    is_piling_up: bool = False
+    """Versions of lanes do: nothing is looked for before `owed_from`."""
+    owed_from: dict[bytes, datetime] = field(default_factory=dict)
+    """To keep on lanes that are held for long."""
     is_told: bool = False
     released: int = 0
     passed_over: set[bytes] = field(default_factory=set)
@@ -85,6 +90,8 @@ class RoundWorker:
             tell()
         if plan.healths:
             lanes.keep_health(connection, me=self.me, lanes=plan.healths)
+        if plan.owed_from:
+            lanes.keep_owed_from(connection, me=self.me, owed_from=plan.owed_from)
         if plan.release:
             plan.released = lanes.release(connection, me=self.me, lanes=plan.release, until=until)
 
@@ -129,8 +136,9 @@ class RoundWorker:
                     connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
                 )
             else:
+                begin = lane.owed_from if plan.is_piling_up and lane.owed_from is not None else BEGINNING
                 plan.wanted.append(
-                    lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, BEGINNING, NO_ID)
+                    lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, begin, NO_ID)
                 )
 
     def _fetch(self, connection: Connection, plan: Round) -> None:

@@ -64,7 +64,8 @@ WITH l AS MATERIALIZED (
     WHERE lane.dispatcher_id IS NULL AND (lane.ready_at IS NULL OR lane.ready_at > GREATEST(forgotten.due, now()))
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 )
-UPDATE deliveries_lane lane SET ready_at = l.due, is_ready = GREATEST(l.due, lane.hold_until) <= now()
+UPDATE deliveries_lane lane SET ready_at = l.due, is_ready = GREATEST(l.due, lane.hold_until) <= now(),
+       owed_from = CASE WHEN lane.owed_from IS NOT NULL THEN LEAST(lane.owed_from, l.due) END
 FROM l WHERE lane.endpoint_id = l.endpoint_id
 """
 
@@ -78,10 +79,11 @@ WITH forgotten AS MATERIALIZED (
 REPAIR_SLICE = f"""
 WITH forgotten AS MATERIALIZED (
     SELECT slice.endpoint_id, next.due
-    FROM (SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id > %s AND endpoint_id <= %s AND dispatcher_id IS NULL) slice
+    FROM (SELECT endpoint_id, CASE WHEN %s THEN COALESCE(owed_from, '-infinity') ELSE '-infinity' END AS owed_from
+          FROM deliveries_lane WHERE endpoint_id > %s AND endpoint_id <= %s AND dispatcher_id IS NULL) slice
     CROSS JOIN LATERAL (
         SELECT {lanes.DUE} AS due FROM deliveries_delivery d
-        WHERE d.endpoint_id = slice.endpoint_id AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL
+        WHERE d.endpoint_id = slice.endpoint_id AND {lanes.IS_OWED} AND {lanes.DUE} >= slice.owed_from
         ORDER BY {lanes.DUE}, d.id LIMIT 1
     ) next
 ),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""  # noqa: S608
@@ -109,7 +111,7 @@ def repair(*, now: datetime) -> int:
         )
         last, count = cursor.fetchone() or (None, 0)
         if count:
-            cursor.execute(REPAIR_SLICE, [walked_to, last])
+            cursor.execute(REPAIR_SLICE, [lanes.are_piling_up(cursor), walked_to, last])
             woken += cursor.rowcount
         cursor.execute(
             "UPDATE deliveries_sweepstate SET repaired_at = %s, walked_to = %s WHERE id = 1",

@@ -125,14 +125,14 @@ def end_holds(endpoint_ids: Iterable[UUID]) -> None:
         cursor.execute(END_HOLDS, [list(endpoint_ids)])
 
 
-# In key order. The lines first, as by everybody: who ends a head locks the next one behind it, whichever key that has.
+# Never due before now by the database's clock, whatever ours says. In key order. The lines first, as by everybody: who ends a head locks the next one behind it, whichever key that has.
 REQUEST = """
 WITH l AS MATERIALIZED (
     SELECT d.id FROM deliveries_delivery d
     WHERE d.id = ANY(%(ids)s::uuid[]) AND d.id >= %(low)s AND d.id <= %(high)s AND d.manual_requested_at IS NULL
     ORDER BY d.id FOR NO KEY UPDATE
 )
-UPDATE deliveries_delivery d SET manual_requested_at = %(now)s
+UPDATE deliveries_delivery d SET manual_requested_at = GREATEST(%(now)s, now())
 FROM l WHERE d.id = l.id AND d.id >= %(low)s AND d.id <= %(high)s
 """
 

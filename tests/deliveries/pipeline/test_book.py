@@ -1,13 +1,15 @@
 """Who may start next, with numbers: slots, loads and payloads, shared by tenants, then lanes."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from deliveries.pipeline.book import (
     LANE_PAYLOAD_BYTES,
+    LATEST_COMMIT,
     MAX_LOADED,
     PAYLOAD_BYTES,
     Book,
@@ -415,7 +417,28 @@ def test_a_retry_in_the_air_stays_in_memory_when_the_attempt_before_it_is_record
 
     assert between == [owed.id]
     assert lane.in_memory() == []
+    assert lane.flying_due == {}
     assert lane.unrecorded == 0
+
+
+def test_nothing_is_owed_before_the_oldest_in_memory_and_what_may_be_committing_still() -> None:
+    book = Book(capacity=100)
+    lane = hold(book, a_tenant(), owed=0)
+    old, older, oldest = (an_owed(lane.endpoint_id, due=NOW - timedelta(minutes=n)) for n in (1, 2, 3))
+    lane.config = replace(lane.config, max_in_flight=1)
+
+    lane.looked_from_beginning(NOW)
+    assert lane.owed_from == NOW - LATEST_COMMIT
+    book.add(lane, [oldest, older, old])
+    start(book)
+    lane.looked_from_beginning(NOW)
+    assert lane.owed_from == oldest.due
+    # Recorded: whatever becomes of it is due later.
+    book.answered(lane, is_good=True, is_timeout=False, was_slow=False)
+    lane.unrecorded += 1
+    book.recorded(lane, oldest.id)
+    lane.looked_from_beginning(NOW)
+    assert lane.owed_from == older.due
 
 
 # --- payloads ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
 from deliveries.pipeline import ingest, lanes
-from deliveries.pipeline.book import BEGINNING, NO_ID
+from deliveries.pipeline.book import BEGINNING, LATEST_COMMIT, NO_ID
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.rounds import until_id
 from deliveries.services import stopping
@@ -356,6 +356,104 @@ def test_a_hold_keeps_a_lane_with_work_from_being_ready(own: psycopg.Connection[
     assert lane.ready_at is not None
     assert lane.hold_until is not None
     assert 50 < (lane.hold_until - timezone.now()).total_seconds() <= 60
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=2)])
+def test_a_lane_says_from_when_something_may_be_owed(
+    own: psycopg.Connection[Row], me: UUID, age: timedelta
+) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    due = timezone.now() - age
+    Delivery.objects.for_tenant(tenant).update(next_attempt_at=due)
+    assert [lane.owed_from for lane in take(own, me)] == [None]
+
+    known = release(own, me, endpoint).owed_from
+
+    assert known is not None
+    # Or what is being committed now, and was due before.
+    assert abs(known - min(due, timezone.now() - LATEST_COMMIT)) < timedelta(seconds=5)
+    assert [lane.owed_from for lane in take(own, me)] == [known]
+    assert release(own, me, endpoint, is_unfinished=True).owed_from is None
+
+
+def test_a_release_looks_from_there_on_only_if_it_is_told_to(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    due = timezone.now() - MINUTE
+    Delivery.objects.for_tenant(tenant).update(next_attempt_at=due)
+
+    take(own, me)
+    assert release(own, me, endpoint, owed_from=due).is_ready
+    take(own, me)
+    assert release(own, me, endpoint, owed_from=due + timedelta(seconds=1)).ready_at is None
+    set_lane(endpoint, ready_at=timezone.now(), is_ready=True)
+    take(own, me)
+    assert release(own, me, endpoint).owed_from == due
+
+
+def test_it_is_kept_on_lanes_that_are_held_and_on_no_others(own: psycopg.Connection[Row], me: UUID) -> None:
+    tenant = make_tenant()
+    mine, other = make_endpoints(tenant, [URL] * 2)
+    publish(tenant)
+    take(own, me)
+    set_lane(other, dispatcher_id=new_id())
+    at = timezone.now()
+
+    kept = lanes.keep_owed_from(own, me=me, owed_from={mine.id.bytes: at, other.id.bytes: at})
+
+    assert kept == 1
+    written = lane_of(mine).owed_from
+    assert written is not None
+    assert timedelta(0) <= at - written < timedelta(milliseconds=1)
+    assert lane_of(other).owed_from is None
+
+
+def test_where_an_old_snapshot_keeps_all_that_was_delivered_it_is_not_stepped_over(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    """Or a load takes as long as the snapshot is old, in the end longer than a statement may, and nothing goes out."""
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+
+    def pages(statement: str, parameters: list[object]) -> int:
+        (plan,) = own.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters).fetchall()[
+            0
+        ]
+        return int(plan[0]["Plan"]["Shared Hit Blocks"])
+
+    with connect(application_name="test", statement_timeout_seconds=10) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with old.transaction():
+            old.execute("SELECT count(*) FROM deliveries_lane")
+            ingest.publish([new_event(tenant) for _ in range(3000)])
+            Delivery.objects.for_tenant(tenant).update(status="succeeded", next_attempt_at=None)
+            known = timezone.now()
+            publish(tenant)
+            take(own, me)
+            found = {}
+            for owed_from in (BEGINNING, known):
+                wanted = [lanes.Wanted(endpoint.id.bytes, 10, owed_from, NO_ID)]
+                assert len(lanes.load(own, wanted=wanted, held=[], until=until_id())) == 1
+                found[owed_from] = (
+                    pages(
+                        lanes.LOAD,
+                        [[endpoint.id], [10], [owed_from], [UUID(int=0)], UUID(bytes=until_id()), []],
+                    ),
+                    pages(
+                        lanes.LOOK_AGAIN,
+                        [
+                            [endpoint.id], [1.0], [None], [None], [None], [False], [0],
+                            [owed_from.timestamp()], me, UUID(bytes=until_id()),
+                        ],
+                    ),
+                )  # fmt: skip
+                take(own, me)
+
+    for stepped_over, known_pages in zip(found[BEGINNING], found[known], strict=True):
+        assert known_pages < stepped_over / 2
 
 
 def test_what_people_changed_is_seen_by_the_holder(own: psycopg.Connection[Row], me: UUID) -> None:

@@ -10,8 +10,11 @@ from deliveries.pipeline.needs import (
     LINGER_LANES,
     LINGER_MARGIN,
     LOOK_AGAIN_SECONDS,
+    PILED_CURSOR_SECONDS,
+    STALE_OWED_FROM,
     Need,
     need_of,
+    stale,
     wanted,
 )
 from tenants.ids import new_id
@@ -91,13 +94,13 @@ def test_where_versions_pile_up_a_lane_that_is_done_stays_and_is_looked_at(
     lane = hold_dry(book)
 
     assert need(book, lane, now=LATER + seconds) is Need.RELEASE
-    book.piling_up = 1.0
+    book.is_piling_up = True
     assert need(book, lane, now=LATER + seconds) is expected
 
 
 def test_it_goes_back_if_others_wait_or_it_has_to() -> None:
     book = Book(capacity=100)
-    book.piling_up = 1.0
+    book.is_piling_up = True
     now = LATER + LINGER_SECONDS / 2
 
     assert need(book, hold_dry(book), now=now, others_wait=True) is Need.RELEASE
@@ -116,25 +119,52 @@ def test_it_goes_back_if_others_wait_or_it_has_to() -> None:
     assert need(book, lane, now=now) is Need.RELEASE
 
 
-def test_there_loads_begin_again_the_less_often_the_longer_it_goes_on_and_a_little_before_the_last_one() -> (
-    None
-):
+def test_there_loads_begin_again_less_often_and_a_little_before_the_last_one() -> None:
     book = Book(capacity=100)
     lane = hold_dry(book)
     due, last = datetime.now(UTC), new_id().bytes
     lane.after_due, lane.after_id, lane.cursor_since = due, last, 100.0
 
-    book.piling_up = 200.0
-    (one,) = wanted([lane], book=book, now=100.0 + 19)
-    assert (one.after_due, one.after_id) == (due - LINGER_MARGIN, NO_ID)
-    (one,) = wanted([lane], book=book, now=100.0 + 21)
-    assert (one.after_due, one.after_id) == (BEGINNING, NO_ID)
+    book.is_piling_up = True
+    seen = []
+    for seconds in (-1, 1):
+        (one,) = wanted([lane], book=book, now=100.0 + PILED_CURSOR_SECONDS + seconds)
+        seen.append((one.after_due, one.after_id, lane.is_at_beginning))
+    assert seen == [(due - LINGER_MARGIN, NO_ID, False), (BEGINNING, NO_ID, True)]
     # Where it was is not forgotten.
-    (one,) = wanted([lane], book=book, now=100.0 + 22)
+    (one,) = wanted([lane], book=book, now=100.0 + PILED_CURSOR_SECONDS + 2)
     assert (one.after_due, one.after_id) == (due - LINGER_MARGIN, NO_ID)
 
-    book.piling_up = 0.0
+    book.is_piling_up = False
     (one,) = wanted([lane], book=book, now=lane.cursor_since + CURSOR_SECONDS / 2)
     assert (one.after_due, one.after_id) == (due, last)
     (one,) = wanted([lane], book=book, now=lane.cursor_since + CURSOR_SECONDS * 2)
     assert (one.after_due, one.after_id) == (BEGINNING, NO_ID)
+
+
+def test_there_they_begin_where_it_is_known_that_nothing_is_owed_before() -> None:
+    book = Book(capacity=100)
+    lane = hold_dry(book)
+    lane.owed_from = datetime.now(UTC)
+
+    (one,) = wanted([lane], book=book, now=LATER)
+    assert (one.after_due, one.after_id) == (BEGINNING, NO_ID)
+    book.is_piling_up = True
+    (one,) = wanted([lane], book=book, now=LATER)
+    assert (one.after_due, one.after_id) == (lane.owed_from, NO_ID)
+    assert lane.release(LATER, is_piling_up=True).owed_from == lane.owed_from
+    assert lane.release(LATER).owed_from is None
+
+
+def test_what_a_lane_says_of_it_is_kept_now_and_then_while_versions_pile_up() -> None:
+    book = Book(capacity=100)
+    lane, unknown = hold_dry(book), hold_dry(book)
+    lane.owed_from = datetime.now(UTC)
+
+    assert stale([lane, unknown], book=book) == {}
+    book.is_piling_up = True
+    assert stale([lane, unknown], book=book) == {lane.endpoint_id: lane.owed_from}
+    lane.kept_owed_from = lane.owed_from - STALE_OWED_FROM / 2
+    assert stale([lane, unknown], book=book) == {}
+    lane.kept_owed_from = lane.owed_from - STALE_OWED_FROM * 2
+    assert stale([lane, unknown], book=book) == {lane.endpoint_id: lane.owed_from}

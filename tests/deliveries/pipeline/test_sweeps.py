@@ -1,13 +1,13 @@
 """Scheduled repair: forgotten lanes, the dead, old idempotency records, and what waited too long."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane, SweepState
-from deliveries.pipeline import sweeps
+from deliveries.pipeline import lanes, sweeps
 from deliveries.pipeline.lanes import NO_TENANT
 from tenants.ids import new_id
 from tenants.models import IdempotencyRecord
@@ -85,6 +85,46 @@ def test_only_lanes_that_are_owed_something_and_do_not_say_so_are_woken() -> Non
     assert lane_of(served).ready_at is None
     # It is woken, and waits for the end of its pause.
     assert lane_of(paused).ready_at is not None
+
+
+def test_what_it_finds_is_looked_for_by_whoever_takes_the_lane() -> None:
+    tenant = make_tenant()
+    known, unknown = make_endpoints(tenant, [URL] * 2)
+    publish(tenant)
+    due = delivery_due_on(known)
+    forget(known)
+    forget(unknown)
+    Lane.unscoped.filter(endpoint=known).update(owed_from=due + timedelta(minutes=1))
+
+    assert sweeps.repair(now=timezone.now()) == 2
+    assert (lane_of(known).owed_from, lane_of(unknown).owed_from) == (due, None)
+
+
+@pytest.mark.parametrize("is_piling_up", [False, True])
+def test_the_walk_begins_where_something_may_be_owed_if_versions_pile_up(
+    is_piling_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "are_piling_up", lambda _: is_piling_up)
+    tenant = make_tenant()
+    before, after = make_endpoints(tenant, [URL] * 2)
+    publish(tenant)
+    for endpoint, seconds in ((before, -1), (after, 1)):
+        forget(endpoint)
+        Lane.unscoped.filter(endpoint=endpoint).update(
+            owed_from=delivery_due_on(endpoint) - timedelta(seconds=seconds)
+        )
+
+    # By the walk alone: the deliveries are older than the range looks back.
+    woken = sweeps.repair(now=timezone.now() + timedelta(minutes=30))
+
+    assert woken == (1 if is_piling_up else 2)
+    assert lane_of(after).is_ready
+
+
+def delivery_due_on(endpoint: Endpoint) -> datetime:
+    due: datetime | None = Delivery.unscoped.get(endpoint=endpoint).next_attempt_at
+    assert due is not None
+    return due
 
 
 def test_a_manual_request_whose_wake_was_lost_is_found() -> None:
