@@ -36,6 +36,9 @@ PILED_CURSOR_SECONDS = 20.0
 STALE_OWED_FROM = timedelta(seconds=60)
 """How far `owed_from` of a lane's row may be behind, if its holder dies while versions pile up."""
 
+KEPT_A_ROUND = 128
+"""Lanes of which that is mended in one round."""
+
 
 class Need(Enum):
     NOTHING = 0
@@ -127,15 +130,16 @@ def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wante
 
 
 def stale(lanes: Iterable[HeldLane], *, book: Book) -> dict[bytes, datetime]:
-    """What to keep of `owed_from` on lanes that are held for long, by lane."""
+    """What to keep of `owed_from` on lanes that are held for long, by lane: a few at a time."""
     if not book.is_piling_up:
         return {}
-    return {
-        lane.endpoint_id: lane.owed_from
+    found = (
+        (lane.endpoint_id, lane.owed_from)
         for lane in lanes
         if lane.owed_from is not None
         and (lane.kept_owed_from is None or lane.owed_from - lane.kept_owed_from > STALE_OWED_FROM)
-    }
+    )
+    return dict(islice(found, KEPT_A_ROUND))
 
 
 def missing(hungry: Iterable[HeldLane], *, book: Book, room: PayloadRoom) -> dict[bytes, bool]:

@@ -7,6 +7,7 @@ import pytest
 from deliveries.pipeline.book import BEGINNING, LINGER_SECONDS, NO_ID, TURN_SECONDS, Book, HeldLane
 from deliveries.pipeline.needs import (
     CURSOR_SECONDS,
+    KEPT_A_ROUND,
     LINGER_LANES,
     LINGER_MARGIN,
     LOOK_AGAIN_SECONDS,
@@ -168,3 +169,8 @@ def test_what_a_lane_says_of_it_is_kept_now_and_then_while_versions_pile_up() ->
     assert stale([lane, unknown], book=book) == {}
     lane.kept_owed_from = lane.owed_from - STALE_OWED_FROM * 2
     assert stale([lane, unknown], book=book) == {lane.endpoint_id: lane.owed_from}
+
+    many = [hold_dry(book) for _ in range(KEPT_A_ROUND + 1)]
+    for lane in many:
+        lane.owed_from = datetime.now(UTC)
+    assert len(stale(many, book=book)) == KEPT_A_ROUND
