@@ -63,6 +63,11 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 NO_ID = b"\x00" * 16
 
 
+def beginning(owed_from: datetime | None, *, is_piling_up: bool) -> datetime:
+    """Behind which due time to look for the oldest that a lane owes. Where versions pile up, not from the very first on."""
+    return owed_from if is_piling_up and owed_from is not None else BEGINNING
+
+
 @dataclass(slots=True, eq=False)
 class Payload:
     """An event's data, shared by all its deliveries in memory; or what a transformation made of it for one of them."""
@@ -201,8 +206,6 @@ class HeldLane:
     """When it was last looked for new work on it beside results that wait."""
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
-    is_at_beginning: bool = True
-    """The load under way, or the last one, is from there."""
     owed_from: datetime | None = None
     """Nothing is owed that was due before, in memory or not. None: not known."""
     kept_owed_from: datetime | None = None

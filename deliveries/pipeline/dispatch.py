@@ -765,7 +765,7 @@ class Dispatcher:
                 slots=taken.slots,
                 now=now,
             )
-            lane.cursor_since = now
+            lane.cursor_since = plan.began
             lane.owed_from = lane.kept_owed_from = taken.owed_from
             lane.resets, lane.health = taken.resets, taken.health()
             if taken.is_probed:
@@ -832,7 +832,7 @@ class Dispatcher:
                             self.book.follow(lane, owed, followers)
             if (
                 self.book.is_piling_up
-                and lane.is_at_beginning
+                and lane.cursor_since == plan.began
                 and not lane.is_dropped
                 and self.ending is None
             ):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from itertools import islice
 
-from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, TURN_SECONDS, Book, HeldLane, PayloadRoom
+from deliveries.pipeline.book import MAX_LOAD, NO_ID, TURN_SECONDS, Book, HeldLane, PayloadRoom, beginning
 from deliveries.pipeline.lanes import Wanted
 from deliveries.pipeline.rounds import Round
 
@@ -112,12 +112,9 @@ def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wante
     seconds = PILED_CURSOR_SECONDS if book.is_piling_up else CURSOR_SECONDS
     for lane in loading:
         after = lane.after_due, lane.after_id
-        lane.is_at_beginning = (
-            lane.cleared_at == now or now - lane.cursor_since > seconds or lane.after_id == NO_ID
-        )
-        if lane.is_at_beginning:
+        if lane.cleared_at == now or now - lane.cursor_since > seconds or lane.after_id == NO_ID:
             # What committed late stands before the cursor.
-            begin = lane.owed_from if book.is_piling_up and lane.owed_from is not None else BEGINNING
+            begin = beginning(lane.owed_from, is_piling_up=book.is_piling_up)
             after, lane.cursor_since = (begin, NO_ID), now
         elif book.is_piling_up:
             after = lane.after_due - LINGER_MARGIN, NO_ID

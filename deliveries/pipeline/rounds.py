@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.book import BEGINNING, MAX_LOAD, NO_ID, Payload, PayloadRoom
+from deliveries.pipeline.book import MAX_LOAD, NO_ID, Payload, PayloadRoom, beginning
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
 from deliveries.pipeline.lanes import Owed
@@ -136,7 +136,7 @@ class RoundWorker:
                     connection, endpoint_id=lane.endpoint_id, reason=config.cancel_reason, held=[]
                 )
             else:
-                begin = lane.owed_from if plan.is_piling_up and lane.owed_from is not None else BEGINNING
+                begin = beginning(lane.owed_from, is_piling_up=plan.is_piling_up)
                 plan.wanted.append(
                     lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, begin, NO_ID)
                 )

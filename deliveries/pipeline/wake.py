@@ -125,7 +125,8 @@ def end_holds(endpoint_ids: Iterable[UUID]) -> None:
         cursor.execute(END_HOLDS, [list(endpoint_ids)])
 
 
-# Never due before now by the database's clock, whatever ours says. In key order. The lines first, as by everybody: who ends a head locks the next one behind it, whichever key that has.
+# Never due before now by the database's clock, whatever ours says. In key order. The lines first, as by everybody: who
+# ends a head locks the next one behind it, whichever key that has.
 REQUEST = """
 WITH l AS MATERIALIZED (
     SELECT d.id FROM deliveries_delivery d

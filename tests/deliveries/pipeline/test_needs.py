@@ -130,8 +130,9 @@ def test_there_loads_begin_again_less_often_and_a_little_before_the_last_one() -
     seen = []
     for seconds in (-1, 1):
         (one,) = wanted([lane], book=book, now=100.0 + PILED_CURSOR_SECONDS + seconds)
-        seen.append((one.after_due, one.after_id, lane.is_at_beginning))
-    assert seen == [(due - LINGER_MARGIN, NO_ID, False), (BEGINNING, NO_ID, True)]
+        seen.append((one.after_due, one.after_id, lane.cursor_since))
+    again = 100.0 + PILED_CURSOR_SECONDS + 1
+    assert seen == [(due - LINGER_MARGIN, NO_ID, 100.0), (BEGINNING, NO_ID, again)]
     # Where it was is not forgotten.
     (one,) = wanted([lane], book=book, now=100.0 + PILED_CURSOR_SECONDS + 2)
     assert (one.after_due, one.after_id) == (due - LINGER_MARGIN, NO_ID)
