@@ -5,10 +5,12 @@ thousand.
 """
 
 import logging
+import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from deliveries.pipeline import announce, counters, fifo, lanes
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
@@ -26,6 +28,18 @@ OVERLAP_SECONDS = 60
 
 WALK_SECONDS = 600
 """In this time the repair has walked over all lanes, a slice at each run."""
+
+PIECE_SECONDS = 0.01
+"""How long one statement of it should take."""
+
+SHORTEST_PIECE, LONGEST_PIECE = 0.25, 4.0
+"""Seconds of what was published. Where the database is slow, shorter ones would be more work, not less; and a long one
+after a quiet time might be all of a burst."""
+
+FEWEST_LANES_A_PIECE, MOST_LANES_A_PIECE = 20, 500
+
+RESTING_SECONDS = 3.0
+"""A run that has lasted for so long goes on without rests: other sweeps wait for its process."""
 
 LONGEST_PENDING = timedelta(days=30)
 
@@ -73,7 +87,7 @@ FROM l WHERE lane.endpoint_id = l.endpoint_id
 REPAIR_RECENT = f"""
 WITH forgotten AS MATERIALIZED (
     SELECT d.endpoint_id, min({lanes.DUE}) AS due FROM deliveries_delivery d
-    WHERE d.id >= %s AND d.id <= %s AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL GROUP BY d.endpoint_id
+    WHERE d.id >= %s AND d.id < %s AND {lanes.IS_OWED} AND {lanes.DUE} IS NOT NULL GROUP BY d.endpoint_id
 ),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""  # noqa: S608
 
 REPAIR_SLICE = f"""
@@ -88,40 +102,95 @@ WITH forgotten AS MATERIALIZED (
     ) next
 ),{WAKE_FORGOTTEN.replace("WITH l", " l", 1)}"""  # noqa: S608
 
+NEXT_SLICE = """
+SELECT max(endpoint_id::text)::uuid, count(*)
+FROM (SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id > %s ORDER BY endpoint_id LIMIT %s) slice
+"""
+
+MANY_LANES = """
+SELECT GREATEST(5000, reltuples * %s / %s)::int FROM pg_class WHERE oid = 'deliveries_lane'::regclass
+"""
+
 
 def repair(*, now: datetime) -> int:
-    """Wake lanes whose wake was lost: those of recent deliveries, and a slice of all others. Returns how many."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT repaired_at, walked_to FROM deliveries_sweepstate WHERE id = 1 FOR UPDATE SKIP LOCKED"
-        )
-        row = cursor.fetchone()
-        if row is None:
-            return 0
-        repaired_at, walked_to = row
+    """Wake lanes whose wake was lost: those of recent deliveries, and a slice of all others. Returns how many.
+
+    In short statements with rests between them: all at once it is a quarter of a second in which a core is missing to
+    whoever publishes. Two at once do no harm; the state is moved by the one that ends first.
+    """
+    pace = Pace()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT repaired_at, walked_to FROM deliveries_sweepstate WHERE id = 1")
+        repaired_at, walked_to = cursor.fetchone()
         # After a long stop the walk finds what the range leaves out.
         since = max(repaired_at, now - timedelta(seconds=WALK_SECONDS)) - timedelta(seconds=OVERLAP_SECONDS)
-        cursor.execute(REPAIR_RECENT, [floor_of(since), floor_of(now + timedelta(days=1))])
-        woken: int = cursor.rowcount
+        woken = _repair_recent(cursor, pace, since=since, now=now)
+        last, more = _repair_slice(cursor, pace, walked_to)
+        woken += more
         cursor.execute(
-            "SELECT max(endpoint_id::text)::uuid, count(*) FROM (SELECT endpoint_id FROM deliveries_lane"
-            " WHERE endpoint_id > %s ORDER BY endpoint_id LIMIT GREATEST(5000,"
-            " (SELECT reltuples FROM pg_class WHERE oid = 'deliveries_lane'::regclass) * %s / %s)) slice",
-            [walked_to, REPAIR_SECONDS, WALK_SECONDS],
-        )
-        last, count = cursor.fetchone() or (None, 0)
-        if count:
-            cursor.execute(REPAIR_SLICE, [lanes.are_piling_up(cursor), walked_to, last])
-            woken += cursor.rowcount
-        cursor.execute(
-            "UPDATE deliveries_sweepstate SET repaired_at = %s, walked_to = %s WHERE id = 1",
-            [now, last or lanes.NO_TENANT],
+            "UPDATE deliveries_sweepstate SET repaired_at = %s, walked_to = %s"
+            " WHERE id = 1 AND repaired_at = %s AND walked_to = %s",
+            [now, last, repaired_at, walked_to],
         )
     if woken:
         counters.add("lanes_repaired", woken)
         logger.warning("woke lanes whose wake was lost", extra={"lanes": woken})
         nudge(lasts=MOST_APART_SECONDS)
     return woken
+
+
+class Pace:
+    """Of work that can wait: rests twice as long as each piece took, so that a third of a core is the most it takes."""
+
+    def __init__(self) -> None:
+        self.rests_until = time.monotonic() + RESTING_SECONDS
+
+    def rest(self, began: float) -> float:
+        """How long the piece took that began then, by time.monotonic()."""
+        now = time.monotonic()
+        time.sleep(max(0.0, min(2 * (now - began), self.rests_until - now)))
+        return now - began
+
+
+def fitting(piece: float, *, seconds: float, low: float, high: float) -> float:
+    """How large the next piece should be, after this one took so long."""
+    if seconds > PIECE_SECONDS:
+        return max(piece / 2, low)
+    return min(piece * 2, high) if seconds < PIECE_SECONDS / 2 else piece
+
+
+def _repair_recent(cursor: CursorWrapper, pace: Pace, *, since: datetime, now: datetime) -> int:
+    """Pieces of so much time that each is done in a moment, however much was published in it."""
+    woken, piece = 0, 1.0
+    while since < now:
+        until = since + timedelta(seconds=piece)
+        began = time.monotonic()
+        # The last one takes what clocks that are ahead of the database's have made.
+        top = until if until < now else now + timedelta(days=1)
+        cursor.execute(REPAIR_RECENT, [floor_of(since), floor_of(top)])
+        woken += cursor.rowcount
+        piece = fitting(piece, seconds=pace.rest(began), low=SHORTEST_PIECE, high=LONGEST_PIECE)
+        since = until
+    return woken
+
+
+def _repair_slice(cursor: CursorWrapper, pace: Pace, walked_to: UUID) -> tuple[UUID, int]:
+    """Where the walk goes on next time, and how many lanes were woken."""
+    is_piling_up = lanes.are_piling_up(cursor)
+    cursor.execute(MANY_LANES, [REPAIR_SECONDS, WALK_SECONDS])
+    (left,) = cursor.fetchone()
+    woken, piece = 0, float(MOST_LANES_A_PIECE)
+    while left > 0:
+        began = time.monotonic()
+        cursor.execute(NEXT_SLICE, [walked_to, min(int(piece), left)])
+        last, count = cursor.fetchone()
+        if not count:
+            return lanes.NO_TENANT, woken
+        cursor.execute(REPAIR_SLICE, [is_piling_up, walked_to, last])
+        woken += cursor.rowcount
+        walked_to, left = last, left - count
+        piece = fitting(piece, seconds=pace.rest(began), low=FEWEST_LANES_A_PIECE, high=MOST_LANES_A_PIECE)
+    return walked_to, woken
 
 
 def expire_idempotency() -> int:

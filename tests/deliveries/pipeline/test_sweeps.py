@@ -1,9 +1,12 @@
 """Scheduled repair: forgotten lanes, the dead, old idempotency records, and what waited too long."""
 
+import time
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane, SweepState
@@ -155,34 +158,90 @@ def test_the_walk_over_all_lanes_finds_what_the_recent_range_leaves_out() -> Non
     assert state.repaired_at == later
 
 
-def test_the_walk_goes_on_where_it_stopped_and_begins_again_at_the_end() -> None:
+def test_the_walk_goes_on_where_it_stopped_and_begins_again_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeps, "MANY_LANES", "SELECT 2 + 0 * %s * %s")
+    monkeypatch.setattr(sweeps, "MOST_LANES_A_PIECE", 1)
     tenant = make_tenant()
-    endpoints = sorted(make_endpoints(tenant, [URL] * 3), key=lambda endpoint: endpoint.id)
-    SweepState.objects.update(walked_to=endpoints[0].id)
-
-    sweeps.repair(now=timezone.now())
-    first = SweepState.objects.get().walked_to
-    sweeps.repair(now=timezone.now())
-    second = SweepState.objects.get().walked_to
-
-    assert first == endpoints[2].id
-    assert second == NO_TENANT
-
-
-def test_the_state_of_the_repair_is_taken_by_one_at_a_time() -> None:
-    from deliveries.pipeline.database import connect
-
-    tenant = make_tenant()
-    endpoint = make_endpoint(tenant, URL)
+    endpoints = sorted(make_endpoints(tenant, [URL] * 4), key=lambda endpoint: endpoint.id)
     publish(tenant)
-    forget(endpoint)
-    with connect(application_name="test", statement_timeout_seconds=5) as other, other.transaction():
-        other.execute("SELECT FROM deliveries_sweepstate FOR UPDATE")
+    for endpoint in endpoints:
+        forget(endpoint)
+    SweepState.objects.update(walked_to=endpoints[0].id)
+    # By the walk alone: the deliveries are older than the range looks back.
+    later = timezone.now() + timedelta(minutes=30)
 
-        meanwhile = sweeps.repair(now=timezone.now())
+    first = sweeps.repair(now=later)
+    stopped_at = SweepState.objects.get().walked_to
+    second = sweeps.repair(now=later)
 
-    assert meanwhile == 0
-    assert sweeps.repair(now=timezone.now()) == 1
+    assert (first, stopped_at) == (2, endpoints[2].id)
+    assert (second, SweepState.objects.get().walked_to) == (1, NO_TENANT)
+    assert not lane_of(endpoints[0]).is_ready
+
+
+def test_of_two_repairs_at_once_the_slower_one_leaves_the_state_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later, latest = timezone.now(), timezone.now() + timedelta(seconds=1)
+    look = sweeps._repair_slice
+
+    def and_meanwhile(cursor: CursorWrapper, pace: sweeps.Pace, walked_to: UUID) -> tuple[UUID, int]:
+        monkeypatch.setattr(sweeps, "_repair_slice", look)
+        sweeps.repair(now=latest)
+        return look(cursor, pace, walked_to)
+
+    monkeypatch.setattr(sweeps, "_repair_slice", and_meanwhile)
+    sweeps.repair(now=later)
+
+    assert SweepState.objects.get().repaired_at == latest
+
+
+def test_what_was_published_lately_is_looked_through_in_pieces_as_short_as_they_have_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces: list[float] = []
+    seconds_of_a_piece = 2 * sweeps.PIECE_SECONDS
+
+    def rest(_: sweeps.Pace, began: float) -> float:
+        pieces.append(began)
+        return seconds_of_a_piece
+
+    monkeypatch.setattr(sweeps.Pace, "rest", rest)
+    tenant = make_tenant()
+    endpoints = make_endpoints(tenant, [URL] * 3)
+    publish(tenant)
+    for endpoint in endpoints:
+        forget(endpoint)
+
+    woken = sweeps.repair(now=timezone.now())
+    short_ones, pieces[:], seconds_of_a_piece = len(pieces), [], sweeps.PIECE_SECONDS / 3
+    sweeps.repair(now=timezone.now())
+
+    assert woken == 3
+    # Of a minute: each half as long as the one before, down to a quarter of a second, or twice as long.
+    assert 200 < short_ones < 300
+    assert len(pieces) < 20
+
+
+@pytest.mark.parametrize(("seconds", "size"), [(0.02, 5.0), (0.007, 10.0), (0.001, 20.0), (9.0, 5.0)])
+def test_a_piece_is_half_as_large_after_one_that_took_too_long_and_twice_after_a_short_one(
+    seconds: float, size: float
+) -> None:
+    assert sweeps.fitting(10.0, seconds=seconds, low=1.0, high=100.0) == size
+    assert sweeps.fitting(10.0, seconds=seconds, low=8.0, high=15.0) == min(max(size, 8.0), 15.0)
+
+
+def test_between_pieces_it_rests_twice_as_long_as_they_took_until_its_time_is_over() -> None:
+    pace = sweeps.Pace()
+    began = time.monotonic() - 0.05
+    assert pace.rest(began) == pytest.approx(0.05, abs=0.01)
+    assert time.monotonic() - began >= 0.14
+
+    pace.rests_until = began = time.monotonic() - 0.05
+    pace.rest(began)
+    assert time.monotonic() - began < 0.1
 
 
 def test_enough_dispatchers_are_those_that_renewed_lately_and_go_on() -> None:
