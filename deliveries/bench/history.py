@@ -39,7 +39,7 @@ from deliveries.bench.world import World, write_endpoints
 from deliveries.models import Endpoint, RollupState, Subscription
 from deliveries.pipeline import rollups
 from deliveries.pipeline.database import Row, connect
-from deliveries.pipeline.partitions import TABLES, VACUUM_EAGERLY, Week
+from deliveries.pipeline.partitions import STORAGE, TABLES, Week
 from tenants.ids import floor_of
 from tenants.models import EventType, Tenant
 
@@ -235,7 +235,7 @@ def _table(writer: psycopg.Connection[Row], parent: str, week: Week) -> tuple[st
     _run(
         writer,
         f"CREATE TABLE {table} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
-        f" WITH ({VACUUM_EAGERLY})",
+        f" WITH ({STORAGE})",
     )
     return table, True
 

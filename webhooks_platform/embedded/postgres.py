@@ -175,7 +175,6 @@ class PostgresServer(Server):
             "autovacuum_vacuum_scale_factor": "0.05",
             "autovacuum_vacuum_insert_scale_factor": "0.1",
             "autovacuum_analyze_scale_factor": "0.05",
-            "autovacuum_vacuum_cost_limit": "2000",
             "log_min_messages": "warning",
             "log_checkpoints": "off",
             "log_line_prefix": "%m [%p] ",

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from itertools import chain
 from uuid import UUID
 
@@ -68,7 +69,31 @@ def test_what_is_missing_is_made_and_takes_the_keys_of_its_week() -> None:
     assert bounds == f"FOR VALUES FROM ('{low}') TO ('{high}')"
     assert UUID(str(low)) < UUID(str(high))
     assert "autovacuum_vacuum_scale_factor=0.02" in options
+    # At full speed it takes a core from whoever publishes.
+    assert "cost_delay" not in options
+    assert "autovacuum_analyze_scale_factor=0.5" in options
     assert "manual_requested_at" in indexes
+    drop(FAR)
+
+
+def test_partitions_made_before_are_vacuumed_as_new_ones_are() -> None:
+    migration = import_module("deliveries.migrations.0033_partitions_at_their_own_pace")
+    drop(FAR)
+    (*_, attempts) = ensure_partitions(now=FAR, weeks_ahead=0)
+
+    def options() -> dict[str, str]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT unnest(reloptions) FROM pg_class WHERE relname = %s", [attempts])
+            return dict(row[0].split("=") for row in cursor.fetchall())
+
+    with connection.cursor() as cursor:
+        as_new = options()
+        cursor.execute(migration.BACKWARDS)
+        as_before = options()
+        cursor.execute(migration.FORWARDS)
+
+    assert as_before["autovacuum_vacuum_cost_delay"] == "0"
+    assert options() == as_new != as_before
     drop(FAR)
 
 
