@@ -38,6 +38,9 @@ PAYLOAD_BYTES = 24 * 1024 * 1024
 LANE_PAYLOAD_BYTES = 1024 * 1024
 """Payloads fetched ahead for one lane in a round, beyond its first: one that hangs keeps no more memory than this."""
 
+BUSY_LANES = 32
+"""Of a tenant that the others are served apart from."""
+
 TURN_SECONDS = 0.1
 """How long a lane is served while others wait for their turn in the database."""
 
@@ -342,6 +345,14 @@ class Book:
             if share.lanes >= share.weight * free_lanes
             or share.loaded >= share.weight * free_loads
             or share.in_air >= share.weight * free_slots
+        ]
+
+    def busy_tenants(self) -> list[bytes]:
+        """Those with so many lanes that whoever is taken together with more of them waits for what is loaded for these."""
+        return [
+            share.tenant_id
+            for share in self.shares.values()
+            if share.lanes >= BUSY_LANES and share.lanes * 8 >= len(self.lanes)
         ]
 
     # --- loaded deliveries --------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 One loop, and three threads that talk to the database for it, so that it never waits:
 
     heart     renews the lease every five seconds, on a connection of its own
-    lanes     one *round* at a time: promote, take, load, fetch payloads; then release
+    lanes     one *round* at a time: take, load, fetch payloads, promote; then release
     records   one batch of results at a time
 
 The loop itself (`Dispatcher.run`) sends, judges answers, and decides what the next round and the next batch are. What is
@@ -185,7 +185,9 @@ class Dispatcher:
         """Lanes to which something happened since the last round."""
         self.after_tenant = lanes.NO_TENANT
         self.others_wait = False
-        """The last take brought all it asked for: lanes give way after their turn."""
+        """The last take brought all it asked for, or was of others than those who did: lanes give way after their turn."""
+        self.was_of_others = False
+        """The busy were not asked in the last round: it is their turn as well."""
         self.next_take = 0.0
         self.lanes_a_round = 128
         self.next_check = 0.0
@@ -705,6 +707,7 @@ class Dispatcher:
             ],
             take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
             full_tenants=book.full_tenants() if is_taking else [],
+            busy_tenants=book.busy_tenants() if is_taking and not self.was_of_others else [],
             after_tenant=self.after_tenant,
             look_for_woken=waiting,
             check=is_checking,
@@ -750,10 +753,16 @@ class Dispatcher:
         """Back in the loop: put what the round brought into the book."""
         now = time.monotonic()
         book = self.book
-        self.after_tenant = plan.after_tenant
+        if not plan.is_of_others:
+            # Else from the same tenant on again, for all: or one that was not asked would be before it each time.
+            self.after_tenant = plan.after_tenant
         if plan.take:
-            self.others_wait = len(plan.taken) >= plan.take or book.free_loads() <= 0
+            if len(plan.taken) >= plan.take or book.free_loads() <= 0:
+                self.others_wait = True
+            elif not plan.is_of_others:
+                self.others_wait = False
             book.passed_over = plan.passed_over
+            self.was_of_others = plan.is_of_others
         for taken in plan.taken:
             config = plan.configs.get(taken.endpoint_id)
             if config is None:
@@ -801,7 +810,7 @@ class Dispatcher:
                 hungry.is_hungry = False
                 self.hungry.discard(hungry)
                 book.offer(hungry)
-        if plan.taken or plan.owed:
+        if plan.taken or plan.owed or plan.promoted:
             self.last_work = now
             self.next_take = 0.0
 

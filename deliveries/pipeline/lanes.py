@@ -152,9 +152,28 @@ WITH due AS MATERIALIZED (
 UPDATE deliveries_lane lane SET is_ready = true FROM due WHERE lane.endpoint_id = due.endpoint_id
 """
 
+IS_READY = """
+EXISTS (SELECT FROM deliveries_lane WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
+"""
+
+IS_DUE = """
+EXISTS (SELECT FROM deliveries_lane WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused
+        AND ready_at IS NOT NULL AND GREATEST(ready_at, hold_until) <= now())
+"""
+
+IS_ANY_READY = f"SELECT {IS_READY} OR {IS_DUE}"
+
+
+def is_any_ready(connection: Any) -> bool:
+    """Two index probes."""
+    row = connection.execute(IS_ANY_READY).fetchone()
+    return bool(row and row[0])
+
+
 # Tenants in turn from where the last take stopped, found by skipping over the index of ready lanes; then each one's
-# lanes, longest ready first. Served, scheduled, held and paused lanes are not in that index.
-TAKE = """
+# lanes, longest ready first. Served, scheduled, held and paused lanes are not in that index. A few index probes if
+# there is nothing; one row says so.
+TAKE = f"""
 WITH RECURSIVE ready_tenant AS (
     (SELECT tenant_id FROM deliveries_lane
      WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused AND tenant_id > %(after)s
@@ -164,8 +183,15 @@ WITH RECURSIVE ready_tenant AS (
             WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused AND tenant_id > ready_tenant.tenant_id
             ORDER BY tenant_id LIMIT 1)
     FROM ready_tenant WHERE ready_tenant.tenant_id IS NOT NULL
+), others AS MATERIALIZED (
+    SELECT tenant_id FROM ready_tenant
+    WHERE tenant_id IS NOT NULL AND tenant_id <> ALL(%(full)s::uuid[]) AND tenant_id <> ALL(%(busy)s::uuid[])
+    LIMIT %(tenants)s
 ), turn AS MATERIALIZED (
-    SELECT tenant_id FROM ready_tenant WHERE tenant_id IS NOT NULL AND tenant_id <> ALL(%(full)s) LIMIT %(tenants)s
+    SELECT tenant_id FROM others
+    UNION ALL
+    SELECT tenant_id FROM ready_tenant
+    WHERE tenant_id = ANY(%(busy)s::uuid[]) AND tenant_id <> ALL(%(full)s::uuid[]) AND NOT EXISTS (SELECT FROM others)
 ), l AS MATERIALIZED (
     SELECT lane.endpoint_id FROM turn CROSS JOIN LATERAL (
         SELECT endpoint_id FROM deliveries_lane
@@ -174,19 +200,25 @@ WITH RECURSIVE ready_tenant AS (
         LIMIT GREATEST(1, %(lanes)s / (SELECT count(*) FROM turn))
         FOR NO KEY UPDATE SKIP LOCKED
     ) lane
+), taken AS (
+    UPDATE deliveries_lane lane SET dispatcher_id = %(me)s
+    FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
+    WHERE lane.endpoint_id = l.endpoint_id
+      AND EXISTS (SELECT FROM deliveries_dispatcher WHERE id = %(me)s AND alive_until > now())
+    RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, lane.tokens,
+              EXTRACT(EPOCH FROM now() - lane.tokens_at)::float8, lane.resets,
+              CASE WHEN lane.failing_since IS NOT NULL THEN ARRAY[
+                  EXTRACT(EPOCH FROM lane.failing_since), EXTRACT(EPOCH FROM lane.failed_at), lane.failures,
+                  lane.is_own_failing::int, lane.pause_seconds, EXTRACT(EPOCH FROM lane.circuit_opened_at),
+                  lane.circuit_seconds]::float8[] END,
+              lane.owed_from
 )
-UPDATE deliveries_lane lane SET dispatcher_id = %(me)s
-FROM l JOIN deliveries_endpoint endpoint ON endpoint.id = l.endpoint_id
-WHERE lane.endpoint_id = l.endpoint_id
-  AND EXISTS (SELECT FROM deliveries_dispatcher WHERE id = %(me)s AND alive_until > now())
-RETURNING lane.endpoint_id, lane.tenant_id, lane.slots, endpoint.version, lane.tokens,
-          EXTRACT(EPOCH FROM now() - lane.tokens_at)::float8, lane.resets,
-          CASE WHEN lane.failing_since IS NOT NULL THEN ARRAY[
-              EXTRACT(EPOCH FROM lane.failing_since), EXTRACT(EPOCH FROM lane.failed_at), lane.failures,
-              lane.is_own_failing::int, lane.pause_seconds, EXTRACT(EPOCH FROM lane.circuit_opened_at),
-              lane.circuit_seconds]::float8[] END,
-          lane.owed_from, (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn)
-"""
+SELECT {IS_DUE}, EXISTS (SELECT FROM others), ARRAY(
+    SELECT t.id FROM unnest(%(full)s::uuid[]) AS t(id) WHERE EXISTS (
+        SELECT FROM deliveries_lane WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused)
+), (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn), taken.*
+FROM (SELECT) always LEFT JOIN taken ON true
+"""  # noqa: S608 - conditions of ours
 
 TENANTS_A_TURN = 64
 
@@ -222,40 +254,17 @@ class Taken:
         return self.kept_health is not None and self.kept_health[5] is not None
 
 
-IS_READY = """
-EXISTS (SELECT FROM deliveries_lane WHERE is_ready AND dispatcher_id IS NULL AND NOT is_paused)
-"""
-
-IS_DUE = """
-EXISTS (SELECT FROM deliveries_lane WHERE NOT is_ready AND dispatcher_id IS NULL AND NOT is_paused
-        AND ready_at IS NOT NULL AND GREATEST(ready_at, hold_until) <= now())
-"""
-
-IS_ANY_READY = f"SELECT {IS_READY} OR {IS_DUE}"
-
-
-def is_any_ready(connection: Any) -> bool:
-    """Two index probes."""
-    row = connection.execute(IS_ANY_READY).fetchone()
-    return bool(row and row[0])
-
-
-LOOK = f"""
-SELECT {IS_READY}, {IS_DUE}, ARRAY(
-    SELECT t.id FROM unnest(%s::uuid[]) AS t(id) WHERE EXISTS (
-        SELECT FROM deliveries_lane WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused))
-"""  # noqa: S608
-
-
-def look(connection: Connection, *, full_tenants: Sequence[bytes]) -> tuple[bool, bool, set[bytes]]:
-    """(whether lanes are ready, whether scheduled ones are due, which of these tenants have lanes to take).
-
-    An index probe each.
-    """
-    with connection.cursor(binary=True) as cursor:
-        row = cursor.execute(LOOK, [arrays.uuids(full_tenants)]).fetchone()
-    assert row is not None
-    return row[0], row[1], set(row[2])
+@dataclass(frozen=True, slots=True)
+class Take:
+    lanes: list[Taken]
+    after: UUID
+    """The tenant to go on behind next time."""
+    is_due: bool
+    """Scheduled lanes are: promote them."""
+    is_of_others: bool
+    """Tenants that are not busy had lanes; so the busy were not asked."""
+    passed_over: set[bytes]
+    """Full tenants that have lanes to take."""
 
 
 def promote(connection: Connection) -> int:
@@ -263,22 +272,34 @@ def promote(connection: Connection) -> int:
 
 
 def take(
-    connection: Connection, *, me: UUID, lanes: int, after: UUID, full_tenants: Sequence[bytes]
-) -> tuple[list[Taken], UUID]:
-    """Up to about `lanes` of them, and the tenant to go on behind next time. `full_tenants` have their share already."""
+    connection: Connection,
+    *,
+    me: UUID,
+    lanes: int,
+    after: UUID,
+    full_tenants: Sequence[bytes] = (),
+    busy_tenants: Sequence[bytes] = (),
+) -> Take:
+    """Up to about `lanes` of them. `full_tenants` have their share already; `busy_tenants` come if no others do."""
     parameters = {
         "me": me,
         "after": after,
         "lanes": lanes,
         "tenants": TENANTS_A_TURN,
         "full": arrays.uuids(full_tenants),
+        "busy": arrays.uuids(busy_tenants),
     }
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(TAKE, parameters).fetchall()
-    taken = [Taken(*row[:9]) for row in rows]
-    # A turn that was not full reached the last tenant: begin again at the first.
-    goes_on = bool(rows) and rows[0][10] >= TENANTS_A_TURN
-    return taken, UUID(rows[0][9]) if goes_on else NO_TENANT
+    is_due, is_of_others, passed_over, last, tenants = rows[0][:5]
+    return Take(
+        [Taken(*row[5:]) for row in rows if row[5] is not None],
+        # A turn that was not full reached the last tenant: begin again at the first.
+        UUID(last) if tenants >= TENANTS_A_TURN else NO_TENANT,
+        is_due,
+        is_of_others,
+        set(passed_over),
+    )
 
 
 # --- load -------------------------------------------------------------------------------------------------------------

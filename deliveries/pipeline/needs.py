@@ -53,7 +53,7 @@ class Need(Enum):
 
 
 def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_ending: bool) -> Need:
-    """`others_wait`: the last take brought all it asked for, so lanes give way after their turn."""
+    """`others_wait`: takes bring all they ask for, so lanes give way after their turn."""
     if lane.is_loading or lane.endpoint_id not in book.lanes:
         return Need.NOTHING
     gives_way = others_wait or lane.share.tenant_id in book.passed_over

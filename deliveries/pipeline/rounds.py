@@ -32,6 +32,8 @@ class Round:
     held: list[bytes]
     take: int
     full_tenants: list[bytes]
+    busy_tenants: list[bytes]
+    """They take nothing in this round if others have something to take."""
     after_tenant: UUID
     look_for_woken: list[bytes]
     check: bool
@@ -54,6 +56,12 @@ class Round:
     released: int = 0
     passed_over: set[bytes] = field(default_factory=set)
     """Tenants that took nothing, as they have their share, though lanes of theirs are ready."""
+    is_of_others: bool = False
+    """The busy were not asked."""
+    is_due: bool = False
+    """Scheduled lanes are."""
+    promoted: int = 0
+    """Scheduled lanes that are ready now."""
     taken: list[lanes.Taken] = field(default_factory=list)
     configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
     counts: dict[bytes, int] = field(default_factory=dict)
@@ -114,16 +122,22 @@ class RoundWorker:
             if 0 < len(heads) <= lanes.READ_AHEAD_LINES and plan.free_loads > 2 * lanes.READ_AHEAD:
                 plan.followers = lanes.load_followers(connection, heads=heads)
         self._fetch(connection, plan)
+        if plan.is_due:
+            plan.promoted = lanes.promote(connection)
 
     def _take(self, connection: Connection, plan: Round) -> None:
-        is_ready, is_due, plan.passed_over = lanes.look(connection, full_tenants=plan.full_tenants)
-        if not is_ready and not is_due:
-            return
-        if is_due:
-            lanes.promote(connection)
-        plan.taken, plan.after_tenant = lanes.take(
-            connection, me=self.me, lanes=plan.take, after=plan.after_tenant, full_tenants=plan.full_tenants
+        take = lanes.take(
+            connection,
+            me=self.me,
+            lanes=plan.take,
+            after=plan.after_tenant,
+            full_tenants=plan.full_tenants,
+            busy_tenants=plan.busy_tenants,
         )
+        plan.taken, plan.after_tenant, plan.passed_over = take.lanes, take.after, take.passed_over
+        # Those who have little are not kept waiting by what is loaded for the busy, who come in the next round.
+        plan.is_of_others = take.is_of_others and bool(plan.busy_tenants)
+        plan.is_due = take.is_due
         if not plan.taken:
             return
         plan.configs = self.configs.get(connection, [(lane.endpoint_id, lane.version) for lane in plan.taken])

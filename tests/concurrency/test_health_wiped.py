@@ -42,7 +42,7 @@ class Holder:
         self.me: UUID = new_id()
         lanes.register(own, me=self.me, process="test")
         wake_lanes(own, [(endpoint.id.bytes, None)])
-        (taken,), _ = lanes.take(own, me=self.me, lanes=10, after=lanes.NO_TENANT, full_tenants=[])
+        (taken,) = lanes.take(own, me=self.me, lanes=10, after=lanes.NO_TENANT).lanes
         self.health = LaneHealth(
             endpoint.id.bytes,
             taken.resets,
@@ -127,7 +127,7 @@ def test_what_is_not_wiped_is_kept_and_comes_back_with_the_lane(own: Connection)
 
     holder.keep()
     holder.give_back()
-    (taken,), _ = lanes.take(own, me=holder.me, lanes=10, after=lanes.NO_TENANT, full_tenants=[])
+    (taken,) = lanes.take(own, me=holder.me, lanes=10, after=lanes.NO_TENANT).lanes
 
     found = taken.health()
     assert found is not None

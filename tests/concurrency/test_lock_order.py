@@ -90,7 +90,7 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
         lanes.register(own, me=me, process="test")
         for _ in range(3):
             lanes.promote(own)
-            taken, _ = lanes.take(own, me=me, lanes=50, after=lanes.NO_TENANT, full_tenants=[])
+            taken = lanes.take(own, me=me, lanes=50, after=lanes.NO_TENANT).lanes
             back = [lanes.Release(lane.endpoint_id, 2.0) for lane in taken]
             dice.shuffle(back)
             if back:

@@ -48,7 +48,7 @@ class Holder:
         self.release = [lanes.Release(endpoint.id.bytes, 2.0)]
         lanes.register(connection, me=self.me, process="test")
         wake_lanes(connection, [(endpoint.id.bytes, None)])
-        taken, _ = lanes.take(connection, me=self.me, lanes=10, after=lanes.NO_TENANT, full_tenants=[])
+        taken = lanes.take(connection, me=self.me, lanes=10, after=lanes.NO_TENANT).lanes
         assert [lane.endpoint_id for lane in taken] == [endpoint.id.bytes]
 
     def clear(self) -> None:

@@ -31,8 +31,8 @@ URL = "http://127.0.0.1:9/"
 
 
 def take_all(own: psycopg.Connection[Row], me: UUID) -> list[bytes]:
-    taken, _ = lanes.take(own, me=me, lanes=100, after=lanes.NO_TENANT, full_tenants=[])
-    return sorted(lane.endpoint_id for lane in taken)
+    take = lanes.take(own, me=me, lanes=100, after=lanes.NO_TENANT)
+    return sorted(lane.endpoint_id for lane in take.lanes)
 
 
 def let_die(dispatcher_id: UUID) -> None:

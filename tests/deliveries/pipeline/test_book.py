@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deliveries.pipeline.book import (
+    BUSY_LANES,
     LANE_PAYLOAD_BYTES,
     LATEST_COMMIT,
     MAX_LOADED,
@@ -369,6 +370,21 @@ def test_lanes_and_loads_of_a_greedy_tenant_end_when_it_has_as_many_as_are_free(
 
     assert before == []
     assert book.full_tenants() == [greedy]
+
+
+def test_busy_are_those_with_many_lanes_that_are_an_eighth_of_all() -> None:
+    book = Book(capacity=100)
+    busy, quiet = a_tenant(), a_tenant()
+    for _ in range(BUSY_LANES - 1):
+        hold(book, busy, owed=1)
+    hold(book, quiet, owed=1)
+    before = book.busy_tenants()
+    hold(book, busy, owed=1)
+    with_many = book.busy_tenants()
+    for _ in range(BUSY_LANES * 8):
+        hold(book, a_tenant(), owed=1)
+
+    assert (before, with_many, book.busy_tenants()) == ([], [busy], [])
 
 
 def test_letting_go_forgets_everything_of_a_lane() -> None:

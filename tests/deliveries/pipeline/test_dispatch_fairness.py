@@ -1,11 +1,16 @@
 """A bad endpoint hurts only itself, a busy tenant only itself: slots, memory and turns of one dispatcher."""
 
 import time
+from itertools import pairwise
+from uuid import UUID
 
+import psycopg
 import pytest
 
-from deliveries.pipeline import ingest
-from deliveries.pipeline.book import PAYLOAD_BYTES
+from deliveries.pipeline import ingest, lanes
+from deliveries.pipeline.book import BUSY_LANES, PAYLOAD_BYTES
+from deliveries.pipeline.database import Row
+from deliveries.pipeline.rounds import Round, RoundWorker
 from tests.support.builders import (
     deliveries_of,
     delivery_of,
@@ -80,6 +85,38 @@ def test_hanging_endpoints_of_one_tenant_leave_room_for_another(
         assert webhooks.most_open <= in_air + 1
         webhooks.release()
         until(lambda: len(webhooks.requests) == 405)
+
+
+def test_the_round_after_one_without_the_busy_is_for_them_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[tuple[list[bytes], UUID, bool]] = []
+    take = RoundWorker._take
+
+    def and_note(worker: RoundWorker, connection: psycopg.Connection[Row], plan: Round) -> None:
+        begins_behind = plan.after_tenant
+        take(worker, connection, plan)
+        rounds.append((plan.busy_tenants, begins_behind, plan.is_of_others))
+
+    # With more tenants than come in one round, the next begins behind the last one.
+    monkeypatch.setattr(lanes, "TENANTS_A_TURN", 1)
+
+    monkeypatch.setattr(RoundWorker, "_take", and_note)
+    busy, quiet = make_tenant(), make_tenant()
+    with Webhooks(a=Reply()) as webhooks, running(capacity=256):
+        webhooks.replies |= {f"/{n}": Reply(waits=True) for n in range(BUSY_LANES)}
+        make_endpoints(busy, [webhooks.url(f"/{n}") for n in range(BUSY_LANES)])
+        make_endpoint(quiet, webhooks.url("/a"))
+        publish(busy)
+        until(lambda: len(webhooks.open) == BUSY_LANES)
+        for n in range(5):
+            publish(quiet)
+            webhooks.wait_for(n + 1, "/a")
+        webhooks.release()
+
+    assert any(tenants == [busy.id.bytes] and is_of_others for tenants, _, is_of_others in rounds)
+    assert {begins_behind for _, begins_behind, _ in rounds} > {lanes.NO_TENANT}
+    for (_, began_behind, is_of_others), (tenants, begins_behind, _) in pairwise(rounds):
+        # Else one that was not asked could be before it each time.
+        assert not is_of_others or (tenants == [] and begins_behind == began_behind)
 
 
 def test_endpoints_that_hang_leave_room_for_one_that_has_not_answered_yet() -> None:

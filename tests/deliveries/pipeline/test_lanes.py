@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -57,7 +57,7 @@ def take(
     after: UUID = lanes.NO_TENANT,
     full: tuple[bytes, ...] = (),
 ) -> list[lanes.Taken]:
-    return lanes.take(own, me=me, lanes=count, after=after, full_tenants=full)[0]
+    return lanes.take(own, me=me, lanes=count, after=after, full_tenants=full).lanes
 
 
 def index_of(own: psycopg.Connection[Row], statement: str) -> set[str]:
@@ -222,13 +222,13 @@ def test_a_take_goes_on_behind_the_last_tenant_of_the_one_before(
         set_lane(make_endpoint(tenant, URL), ready_at=timezone.now(), is_ready=True)
     expected = [tenant.id.bytes for tenant in tenants]
 
-    first, after = lanes.take(own, me=me, lanes=500, after=lanes.NO_TENANT, full_tenants=[])
-    second, end = lanes.take(own, me=me, lanes=500, after=after, full_tenants=[])
+    first = lanes.take(own, me=me, lanes=500, after=lanes.NO_TENANT)
+    second = lanes.take(own, me=me, lanes=500, after=first.after)
 
-    assert sorted(lane.tenant_id for lane in first) == expected[: lanes.TENANTS_A_TURN]
-    assert after == tenants[lanes.TENANTS_A_TURN - 1].id
-    assert sorted(lane.tenant_id for lane in second) == expected[lanes.TENANTS_A_TURN :]
-    assert end == lanes.NO_TENANT
+    assert sorted(lane.tenant_id for lane in first.lanes) == expected[: lanes.TENANTS_A_TURN]
+    assert first.after == tenants[lanes.TENANTS_A_TURN - 1].id
+    assert sorted(lane.tenant_id for lane in second.lanes) == expected[lanes.TENANTS_A_TURN :]
+    assert second.after == lanes.NO_TENANT
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -544,10 +544,14 @@ def test_only_weights_that_differ_are_read(own: psycopg.Connection[Row]) -> None
     assert light.id.bytes not in weights
 
 
-def test_a_look_says_what_is_ready_what_is_due_and_which_tenants_have_lanes_to_take(
+def test_a_take_says_what_is_due_and_which_full_tenants_have_lanes_to_take(
     own: psycopg.Connection[Row], me: UUID
 ) -> None:
-    assert lanes.look(own, full_tenants=[]) == (False, False, set())
+    def facts(full: Sequence[bytes]) -> tuple[int, bool, set[bytes]]:
+        found = lanes.take(own, me=me, lanes=10, after=lanes.NO_TENANT, full_tenants=full)
+        return len(found.lanes), found.is_due, found.passed_over
+
+    assert facts([]) == (0, False, set())
     ready, paused, taken, idle = (make_tenant() for _ in range(4))
     for tenant in (ready, paused, taken, idle):
         make_endpoint(tenant, URL)
@@ -557,10 +561,30 @@ def test_a_look_says_what_is_ready_what_is_due_and_which_tenants_have_lanes_to_t
     Lane.unscoped.filter(tenant=taken).update(dispatcher_id=me)
 
     full = [tenant.id.bytes for tenant in (ready, paused, taken, idle)]
-    assert lanes.look(own, full_tenants=full) == (True, False, {ready.id.bytes})
+    assert facts(full) == (0, False, {ready.id.bytes})
 
     Lane.unscoped.filter(tenant=ready).update(is_ready=False)
-    assert lanes.look(own, full_tenants=full) == (False, True, set())
+    assert facts(full) == (0, True, set())
+
+
+def test_the_busy_take_nothing_while_others_have_something_to_take(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    busy, quiet = make_tenant(), make_tenant()
+    for tenant in (busy, quiet):
+        make_endpoints(tenant, [URL] * 2)
+        publish(tenant)
+
+    def tenants(full: Sequence[bytes] = ()) -> tuple[set[bytes], bool]:
+        found = lanes.take(
+            own, me=me, lanes=10, after=lanes.NO_TENANT, full_tenants=full, busy_tenants=[busy.id.bytes]
+        )
+        return {lane.tenant_id for lane in found.lanes}, found.is_of_others
+
+    assert tenants() == ({quiet.id.bytes}, True)
+    assert tenants(full=[busy.id.bytes]) == (set(), False)
+    assert tenants() == ({busy.id.bytes}, False)
+    assert tenants() == (set(), False)
 
 
 def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tables_were(

@@ -33,6 +33,7 @@ def plan_of(*, take: int, give_back: list[Endpoint]) -> Round:
         held=[],
         take=take,
         full_tenants=[],
+        busy_tenants=[],
         after_tenant=lanes.NO_TENANT,
         look_for_woken=[],
         check=False,
@@ -78,6 +79,29 @@ def test_what_a_round_brings_is_told_before_it_gives_lanes_back(
 
     assert told == [([ready.id.bytes], 1, me)]
     assert lane_of(held).dispatcher_id is None
+
+
+def test_the_busy_bring_nothing_in_the_round_of_others_and_scheduled_lanes_are_made_ready(
+    two_lanes: tuple[UUID, Endpoint, Endpoint],
+) -> None:
+    me, _, busy = two_lanes
+    others = make_tenant()
+    quiet, scheduled = make_endpoints(others, [URL] * 2)
+    publish(others)
+    Lane.unscoped.filter(endpoint=scheduled).update(is_ready=False)
+    plans = [plan_of(take=10, give_back=[]) for _ in range(2)]
+
+    with own() as lanes_connection:
+        for plan in plans:
+            plan.busy_tenants = [busy.tenant_id.bytes]
+            RoundWorker(me=me, payloads={}).work(lanes_connection, plan, lambda: None)
+
+    assert [[lane.endpoint_id for lane in plan.taken] for plan in plans] == [
+        [quiet.id.bytes],
+        [scheduled.id.bytes],
+    ]
+    assert [(plan.is_of_others, plan.promoted) for plan in plans] == [(True, 1), (True, 0)]
+    assert lane_of(busy).dispatcher_id is None
 
 
 def test_what_was_told_is_not_brought_again_when_the_connection_is_lost_on_the_way(
