@@ -29,7 +29,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import batch as batches
-from deliveries.pipeline import counters, lanes
+from deliveries.pipeline import counters, lanes, lease
 from deliveries.pipeline.announce import Kind, Transition, keep_transitions
 from deliveries.pipeline.book import (
     NO_ID,
@@ -856,7 +856,7 @@ class Dispatcher:
             facts = mine.get(lane.endpoint_id)
             if facts is None:
                 # Taken in this very round; or lost, or all sending is stopped.
-                if time.monotonic() - lane.taken_at > lanes.RENEW_SECONDS:
+                if time.monotonic() - lane.taken_at > lease.RENEW_SECONDS:
                     self._drop(lane)
             elif facts[1] or facts[0] != lane.config.version:
                 self._drop(lane)

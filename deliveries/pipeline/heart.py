@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from deliveries.pipeline import counters, lanes
+from deliveries.pipeline import counters, lanes, lease
 from deliveries.pipeline.database import Row, connect
 from tenants.clock import MOST_OFF_SECONDS
 
@@ -43,8 +43,8 @@ class Heart(threading.Thread):
         self._ended = threading.Event()
         self._connection: Connection | None = None
         before = boottime()
-        self.is_registered = lanes.register(self._connected(), me=me, process=process, at_most=at_most)
-        self.deadline = before + lanes.DEADLINE_SECONDS
+        self.is_registered = lease.register(self._connected(), me=me, process=process, at_most=at_most)
+        self.deadline = before + lease.DEADLINE_SECONDS
         if self.is_registered:
             self.beat()
 
@@ -57,7 +57,7 @@ class Heart(threading.Thread):
         """One renewal. Raises psycopg.Error if the database is away."""
         connection = self._connected()
         before, asked_at = boottime(), time.time()
-        is_alive, theirs, self.is_sending_stopped = lanes.renew(
+        is_alive, theirs, self.is_sending_stopped = lease.renew(
             connection,
             me=self.me,
             has_room=self.has_room,
@@ -69,7 +69,7 @@ class Heart(threading.Thread):
             return
         # Read by the database somewhere between the question and the answer.
         self.clock_offset = theirs - (asked_at + time.time()) / 2
-        self.deadline = before + lanes.DEADLINE_SECONDS
+        self.deadline = before + lease.DEADLINE_SECONDS
         self.is_piling_up = lanes.are_piling_up(connection)
 
     @property
@@ -77,11 +77,11 @@ class Heart(threading.Thread):
         return abs(self.clock_offset) > MOST_OFF_SECONDS
 
     def run(self) -> None:
-        pause = float(lanes.RENEW_SECONDS)
+        pause = float(lease.RENEW_SECONDS)
         while not self._ended.wait(pause) and not self.is_dead:
             try:
                 self.beat()
-                pause = float(lanes.RENEW_SECONDS)
+                pause = float(lease.RENEW_SECONDS)
             except psycopg.Error:
                 counters.add("database_errors:heart")
                 if self._connection is not None:
@@ -97,7 +97,7 @@ class Heart(threading.Thread):
     def sign_off(self) -> bool:
         """After `stop`. Whether lanes are ready for another. What cannot be reached is taken over when the lease ends."""
         try:
-            lanes.sign_off(self._connected(), me=self.me)
+            lease.sign_off(self._connected(), me=self.me)
             return lanes.is_any_ready(self._connected())
         except psycopg.Error:
             logger.warning("sign-off failed, the lease will run out")

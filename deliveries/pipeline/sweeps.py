@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from deliveries.pipeline import announce, counters, fifo, lanes
+from deliveries.pipeline import announce, counters, fifo, lanes, lease
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.wake import nudge, wake
 from tenants.clock import MOST_APART_SECONDS
@@ -50,16 +50,14 @@ EXPIRED_AT_ONCE = 1000
 def enough_dispatchers(wanted: int) -> bool:
     """Whether as many as wanted are alive and not about to end."""
     with connection.cursor() as cursor:
-        cursor.execute(lanes.ARE_ALIVE)
+        cursor.execute(lease.ARE_ALIVE)
         row = cursor.fetchone()
     return bool(row and row[0] >= wanted)
 
 
 def sweep(*, wanted: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(lanes.TAKE_OVER)
-        freed = cursor.rowcount
-        cursor.execute("DELETE FROM deliveries_dispatcher WHERE alive_until <= now()")
+        freed = lease.take_over(cursor)
     if freed:
         counters.add("lanes_taken_over", freed)
         logger.warning("took over lanes of dead dispatchers", extra={"lanes": freed})

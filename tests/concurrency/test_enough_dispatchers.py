@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from deliveries.models import Dispatcher
-from deliveries.pipeline import lanes, sweeps
+from deliveries.pipeline import lease, sweeps
 from deliveries.pipeline.database import connect
 from tenants.ids import new_id
 
@@ -25,7 +25,7 @@ def test_of_many_that_begin_at_once_only_as_many_as_wanted_are_registered() -> N
     def begin(me: UUID) -> bool:
         with connect(application_name="test", statement_timeout_seconds=5) as own:
             together.wait()
-            return lanes.register(own, me=me, process="test", at_most=3)
+            return lease.register(own, me=me, process="test", at_most=3)
 
     with ThreadPoolExecutor(len(ids)) as threads:
         registered = list(threads.map(begin, ids))
@@ -38,10 +38,10 @@ def test_of_many_that_begin_at_once_only_as_many_as_wanted_are_registered() -> N
 def test_one_that_is_about_to_end_leaves_its_place_to_the_next() -> None:
     with connect(application_name="test", statement_timeout_seconds=5) as own:
         first = new_id()
-        assert lanes.register(own, me=first, process="test", at_most=1)
-        assert not lanes.register(own, me=new_id(), process="test", at_most=1)
+        assert lease.register(own, me=first, process="test", at_most=1)
+        assert not lease.register(own, me=new_id(), process="test", at_most=1)
 
         with connection.cursor() as cursor:
             cursor.execute("UPDATE deliveries_dispatcher SET is_draining = true WHERE id = %s", [first])
 
-        assert lanes.register(own, me=new_id(), process="test", at_most=1)
+        assert lease.register(own, me=new_id(), process="test", at_most=1)

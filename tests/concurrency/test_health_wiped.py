@@ -13,7 +13,7 @@ import pytest
 from django.db import connection, transaction
 
 from deliveries.models import Endpoint
-from deliveries.pipeline import lanes
+from deliveries.pipeline import lanes, lease
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.health import Health
 from deliveries.pipeline.lanes import LaneHealth, Release
@@ -40,7 +40,7 @@ class Holder:
     def __init__(self, own: Connection, endpoint: Endpoint) -> None:
         self.connection = own
         self.me: UUID = new_id()
-        lanes.register(own, me=self.me, process="test")
+        lease.register(own, me=self.me, process="test")
         wake_lanes(own, [(endpoint.id.bytes, None)])
         (taken,) = lanes.take(own, me=self.me, lanes=10, after=lanes.NO_TENANT).lanes
         self.health = LaneHealth(

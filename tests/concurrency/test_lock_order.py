@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from deliveries.bench import rig
 from deliveries.models import Delivery, Endpoint
-from deliveries.pipeline import fifo, ingest, lanes, polling, sweeps
+from deliveries.pipeline import fifo, ingest, lanes, lease, polling, sweeps
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
@@ -87,7 +87,7 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
 
     def serve(own: Connection, dice: random.Random) -> None:
         me = new_id()
-        lanes.register(own, me=me, process="test")
+        lease.register(own, me=me, process="test")
         for _ in range(3):
             lanes.promote(own)
             taken = lanes.take(own, me=me, lanes=50, after=lanes.NO_TENANT).lanes
@@ -95,11 +95,11 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
             dice.shuffle(back)
             if back:
                 lanes.release(own, me=me, lanes=back, until=until_id())
-        lanes.sign_off(own, me=me)
+        lease.sign_off(own, me=me)
 
     def take_over(own: Connection, _: random.Random) -> None:
         with own.transaction():
-            lanes.take_over(own)
+            lease.take_over(own)
         time.sleep(0.01)
 
     def hold(own: Connection, dice: random.Random) -> None:

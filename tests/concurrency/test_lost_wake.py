@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from deliveries.models import Endpoint
-from deliveries.pipeline import ingest, lanes
+from deliveries.pipeline import ingest, lanes, lease
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.rounds import until_id
 from deliveries.pipeline.wake import wake_lanes
@@ -46,7 +46,7 @@ class Holder:
         self.connection = connection
         self.me = new_id()
         self.release = [lanes.Release(endpoint.id.bytes, 2.0)]
-        lanes.register(connection, me=self.me, process="test")
+        lease.register(connection, me=self.me, process="test")
         wake_lanes(connection, [(endpoint.id.bytes, None)])
         taken = lanes.take(connection, me=self.me, lanes=10, after=lanes.NO_TENANT).lanes
         assert [lane.endpoint_id for lane in taken] == [endpoint.id.bytes]

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
-from deliveries.pipeline import ingest, lanes, sweeps
+from deliveries.pipeline import ingest, lanes, lease, sweeps
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.dispatch import Ending
 from deliveries.pipeline.rounds import until_id
@@ -50,19 +50,19 @@ def test_a_zombie_writes_nothing_to_a_lane_that_was_taken_over() -> None:
     zombie, heir = new_id(), new_id()
     release = [lanes.Release(endpoint.id.bytes, 7.0, 3600.0, "rate")]
     with connect(application_name="test", statement_timeout_seconds=5) as own:
-        lanes.register(own, me=zombie, process="test")
+        lease.register(own, me=zombie, process="test")
         assert take_all(own, zombie) == [endpoint.id.bytes]
         let_die(zombie)
         sweeps.sweep(wanted=1)
-        lanes.register(own, me=heir, process="test")
+        lease.register(own, me=heir, process="test")
         assert take_all(own, heir) == [endpoint.id.bytes]
         before = lane_of(endpoint)
 
-        is_alive, _, _ = lanes.renew(own, me=zombie, has_room=True, is_draining=False, done=0)
+        is_alive, _, _ = lease.renew(own, me=zombie, has_room=True, is_draining=False, done=0)
         lanes.clear(own, me=zombie, lanes=release)
         looked = lanes.look_again(own, me=zombie, lanes=release, until=until_id())
         whole = lanes.release(own, me=zombie, lanes=release, until=until_id())
-        held = lanes.sign_off(own, me=zombie)
+        held = lease.sign_off(own, me=zombie)
 
     after = lane_of(endpoint)
     assert (is_alive, looked, whole, held) == (False, 0, 0, 0)
@@ -76,7 +76,7 @@ def test_a_dispatcher_that_is_not_alive_takes_nothing() -> None:
     publish(tenant)
     never, dead = new_id(), new_id()
     with connect(application_name="test", statement_timeout_seconds=5) as own:
-        lanes.register(own, me=dead, process="test")
+        lease.register(own, me=dead, process="test")
         let_die(dead)
 
         assert take_all(own, never) == take_all(own, dead) == []
@@ -89,8 +89,8 @@ def test_lanes_of_the_dead_and_of_the_vanished_are_freed_and_those_of_the_living
     of_dead, of_vanished, of_living, held, idle = make_endpoints(tenant, [URL] * 5)
     dead, living = new_id(), new_id()
     with connect(application_name="test", statement_timeout_seconds=5) as own:
-        lanes.register(own, me=dead, process="test")
-        lanes.register(own, me=living, process="test")
+        lease.register(own, me=dead, process="test")
+        lease.register(own, me=living, process="test")
 
     def give(endpoint: Endpoint, holder: UUID) -> None:
         # As between the two steps of a release: cleared, and not looked at again.
@@ -131,7 +131,7 @@ def test_what_a_dead_dispatcher_left_between_the_steps_of_a_release_is_delivered
         publish(tenant)
         dead = new_id()
         with connect(application_name="test", statement_timeout_seconds=5) as own:
-            lanes.register(own, me=dead, process="test")
+            lease.register(own, me=dead, process="test")
             take_all(own, dead)
             lanes.clear(own, me=dead, lanes=[lanes.Release(endpoint.id.bytes, 2.0)])
         run_until_dry()

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
-from deliveries.pipeline import ingest, lanes
+from deliveries.pipeline import ingest, lanes, lease
 from deliveries.pipeline.book import BEGINNING, LATEST_COMMIT, NO_ID
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.rounds import until_id
@@ -45,7 +45,7 @@ def own(quiet_lanes: None) -> Iterator[psycopg.Connection[Row]]:
 @pytest.fixture
 def me(own: psycopg.Connection[Row]) -> UUID:
     key = new_id()
-    lanes.register(own, me=key, process="test")
+    lease.register(own, me=key, process="test")
     return key
 
 
@@ -104,7 +104,7 @@ def release(own: psycopg.Connection[Row], me: UUID, endpoint: Endpoint, **fields
 def test_a_renewal_says_whether_one_is_alive_what_time_it_is_and_whether_sending_is_stopped(
     own: psycopg.Connection[Row], me: UUID
 ) -> None:
-    is_alive, seconds, is_stopped = lanes.renew(own, me=me, has_room=False, is_draining=True, done=7)
+    is_alive, seconds, is_stopped = lease.renew(own, me=me, has_room=False, is_draining=True, done=7)
 
     row = Dispatcher.objects.get(id=me)
     assert (is_alive, is_stopped) == (True, False)
@@ -119,7 +119,7 @@ def test_who_signs_off_gives_everything_back_and_is_gone(own: psycopg.Connection
     publish(tenant)
     assert len(take(own, me)) == 3
 
-    assert lanes.sign_off(own, me=me) == 3
+    assert lease.sign_off(own, me=me) == 3
 
     assert [(lane_of(e).dispatcher_id, lane_of(e).is_ready) for e in endpoints] == [(None, True)] * 3
     assert not Dispatcher.objects.exists()

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from deliveries.models import Endpoint, Lane
-from deliveries.pipeline import lanes
+from deliveries.pipeline import lanes, lease
 from deliveries.pipeline.book import PayloadRoom
 from deliveries.pipeline.database import Row, connect
 from deliveries.pipeline.rounds import Round, RoundWorker
@@ -53,7 +53,7 @@ def two_lanes() -> tuple[UUID, Endpoint, Endpoint]:
     tenant = make_tenant()
     held, ready = make_endpoints(tenant, [URL] * 2)
     with own() as lanes_connection:
-        lanes.register(lanes_connection, me=me, process="test")
+        lease.register(lanes_connection, me=me, process="test")
     publish(tenant)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE deliveries_delivery SET status = 'cancelled', next_attempt_at = NULL"
