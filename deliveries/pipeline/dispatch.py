@@ -467,6 +467,17 @@ class Dispatcher:
             self._token_came(answer.tag.client, answer)
             return
         flight: Flight = answer.tag
+        try:
+            self._judge(flight, answer)
+        except Exception:  # an answer that we cannot read is the end of that attempt, not of everybody's
+            if flight.is_over:
+                # In the middle of counting it: what is in memory is wrong now.
+                raise
+            logger.exception("an answer could not be judged", extra={"delivery_id": flight.owed.id.hex()})
+            unread = no_answer(flight, Outcome.INTERNAL_ERROR, "the answer could not be read")
+            self._finish(flight, unread, Outcome.INTERNAL_ERROR)
+
+    def _judge(self, flight: Flight, answer: Answer) -> None:
         if answer.failure is not None:
             outcome = answer.failure
         elif answer.status_code in flight.lane.config.success:
@@ -483,14 +494,8 @@ class Dispatcher:
     def _finish(self, flight: Flight, answer: Answer, outcome: Outcome) -> None:
         """The attempt is over: free its slot, decide what follows, and queue the result for recording."""
         lane, owed = flight.lane, flight.owed
-        flight.is_over = True
         is_good = outcome is Outcome.SUCCEEDED
-        self.book.answered(
-            lane, is_good=is_good, is_timeout=outcome is Outcome.TIMEOUT, was_slow=flight.is_slow
-        )
-        self.book.done_with(flight.payload)
-        for _, other in flight.others:
-            self.book.done_with(other)
+        # First what the receiver's bytes decide: if they cannot be read, nothing was counted yet.
         wish = wish_of(answer.response_headers)
         wait = None
         if not is_good and wish is None:
@@ -499,6 +504,13 @@ class Dispatcher:
                 if answer.is_platform_fault
                 else wait_of(lane.config, owed, answer, outcome, jitter=self.random.random())
             )
+        flight.is_over = True
+        self.book.answered(
+            lane, is_good=is_good, is_timeout=outcome is Outcome.TIMEOUT, was_slow=flight.is_slow
+        )
+        self.book.done_with(flight.payload)
+        for _, other in flight.others:
+            self.book.done_with(other)
         if wish is not None:
             answer.detail = answer.detail or WISHES[wish]
         if wish is Wish.DISABLE:

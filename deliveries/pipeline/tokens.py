@@ -152,7 +152,8 @@ def _read(answer: Answer) -> tuple[str, float] | TokenFailure:
         return _failed(f"There is no access token: its URL answered {answer.status_code}.")
     try:
         said = msgspec.json.decode(answer.response_body, type=_TokenAnswer)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Bytes that are no UTF-8, and brackets within brackets, are not errors of msgspec's own.
         return _failed("There is no access token: what its URL answered is not a token's JSON.")
     if not _TOKEN.fullmatch(said.access_token):
         return _failed("There is no access token: the one that came cannot stand in a header.")

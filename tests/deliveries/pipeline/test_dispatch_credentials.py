@@ -187,6 +187,14 @@ def test_a_receiver_that_refuses_every_token_is_asked_twice_an_attempt(transport
         ((200, b"<html>"), "There is no access token: what its URL answered is not a token's JSON."),
         ((200, b'{"token":"x"}'), "There is no access token: what its URL answered is not a token's JSON."),
         (
+            (200, b'{"access_token":"\xff"}'),
+            "There is no access token: what its URL answered is not a token's JSON.",
+        ),
+        (
+            (200, b'{"x":' + b"[" * 16_000),
+            "There is no access token: what its URL answered is not a token's JSON.",
+        ),
+        (
             (200, b'{"access_token":"a\\r\\nx-evil: 1"}'),
             "There is no access token: the one that came cannot stand in a header.",
         ),
