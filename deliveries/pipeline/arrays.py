@@ -6,14 +6,27 @@ dozen columns. These build the same bytes in a few joins. Pure; used by `ingest`
 
 import struct
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import pq
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper, Loader
 
-UUID, BYTEA, TEXT, INT4, INT8, FLOAT8, BOOL = 2950, 17, 25, 23, 20, 701, 16
-ARRAY_OF = {UUID: 2951, BYTEA: 1001, TEXT: 1009, INT4: 1007, INT8: 1016, FLOAT8: 1022, BOOL: 1000}
+UUID, BYTEA, TEXT, INT4, INT8, FLOAT8, BOOL, TIMESTAMPTZ = 2950, 17, 25, 23, 20, 701, 16, 1184
+ARRAY_OF = {
+    UUID: 2951,
+    BYTEA: 1001,
+    TEXT: 1009,
+    INT4: 1007,
+    INT8: 1016,
+    FLOAT8: 1022,
+    BOOL: 1000,
+    TIMESTAMPTZ: 1185,
+}
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _HEADER = struct.Struct("!IIIII")
 _LENGTH = struct.Struct("!i")
@@ -68,6 +81,15 @@ def nullable_float8s(values: Iterable[float | None]) -> BinaryArray:
 def nullable_int4s(values: Iterable[int | None]) -> BinaryArray:
     pack = struct.Struct("!i").pack
     return _varying(INT4, [None if value is None else pack(value) for value in values])
+
+
+def nullable_moments(values: Iterable[datetime | None]) -> BinaryArray:
+    """timestamptz[], to the microsecond in every year. (A float of seconds makes the last ones of 9999 the year 10000, which
+    no datetime can hold.)"""
+    pack = struct.Struct("!q").pack
+    return _varying(
+        TIMESTAMPTZ, [None if value is None else pack((value - _EPOCH) // _MICROSECOND) for value in values]
+    )
 
 
 def _start(oid: int, count: int, has_nulls: bool) -> bytes:

@@ -333,8 +333,8 @@ INSERT = """
 WITH e AS (
     INSERT INTO deliveries_event (id, tenant_id, type, occurred_at, data, channels, ordering_key, sequence, deliver_at,
                                   settings_version, delivery_count, schema_warning, hops, traceparent, created_at)
-    SELECT id, tenant_id, type, to_timestamp(occurred_at), data, channels::varchar[], ordering_key,
-           nextval('deliveries_sequence'), to_timestamp(deliver_at), settings_version, delivery_count,
+    SELECT id, tenant_id, type, occurred_at, data, channels::varchar[], ordering_key,
+           nextval('deliveries_sequence'), deliver_at, settings_version, delivery_count,
            schema_warning::jsonb, hops, traceparent, %s
     FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
          AS u(id, tenant_id, type, occurred_at, data, channels, ordering_key, deliver_at, settings_version,
@@ -443,11 +443,11 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: 
         arrays.uuids([one.event_id for one in prepared]),
         arrays.uuids([one.event.tenant_id for one in prepared]),
         arrays.texts([one.event.type for one in prepared]),
-        arrays.nullable_float8s((one.event.occurred_at or now).timestamp() for one in prepared),
+        arrays.nullable_moments(one.event.occurred_at or now for one in prepared),
         arrays.byteas([one.event.data for one in prepared]),
         arrays.texts([_array_text(one.event.channels) for one in prepared]),
         arrays.texts([one.event.ordering_key for one in prepared]),
-        arrays.nullable_float8s(_seconds(one.event.deliver_at) for one in prepared),
+        arrays.nullable_moments(one.event.deliver_at for one in prepared),
         arrays.int8s([one.settings_version for one in prepared]),
         arrays.int4s([len(one.targets) for one in prepared]),
         arrays.texts([one.warning for one in prepared]),
@@ -463,10 +463,6 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: 
         arrays.texts([target.error for _, target, _ in made]),
     ]
     connection.execute(INSERT, parameters, binary=True)
-
-
-def _seconds(at: datetime | None) -> float | None:
-    return None if at is None else at.timestamp()
 
 
 def _array_text(channels: list[str] | None) -> str | None:
