@@ -61,9 +61,13 @@ def renew(
 
 
 def sign_off(connection: Connection, *, me: UUID) -> int:
-    """Give everything back and go. Returns the number of lanes that were still held."""
+    """Give everything back and go. Returns the number of lanes that were still held.
+
+    The row goes first, here and in `take_over`: whoever has it decides about its lanes.
+    """
     with connection.transaction():
-        rows = connection.execute(
+        connection.execute("DELETE FROM deliveries_dispatcher WHERE id = %s", [me])
+        return connection.execute(
             """
             WITH l AS MATERIALIZED (
                 SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id = %s ORDER BY endpoint_id FOR NO KEY UPDATE
@@ -74,12 +78,10 @@ def sign_off(connection: Connection, *, me: UUID) -> int:
             """,
             [me],
         ).rowcount
-        connection.execute("DELETE FROM deliveries_dispatcher WHERE id = %s", [me])
-    return rows
 
 
-# Lanes of dispatchers past their lease, and of any that is gone altogether. The skip scan steps from one holder to the
-# next, so the cost is that of the number of dispatchers.
+# Lanes of dispatchers that are gone. The skip scan steps from one holder to the next, so the cost is that of the number of
+# dispatchers.
 TAKE_OVER = """
 WITH RECURSIVE holder AS (
     (SELECT dispatcher_id AS id FROM deliveries_lane WHERE dispatcher_id IS NOT NULL ORDER BY dispatcher_id LIMIT 1)
@@ -87,7 +89,7 @@ WITH RECURSIVE holder AS (
     SELECT (SELECT dispatcher_id FROM deliveries_lane WHERE dispatcher_id > holder.id ORDER BY dispatcher_id LIMIT 1)
     FROM holder WHERE holder.id IS NOT NULL
 ), dead AS MATERIALIZED (
-    SELECT holder.id FROM holder LEFT JOIN deliveries_dispatcher d ON d.id = holder.id AND d.alive_until > now()
+    SELECT holder.id FROM holder LEFT JOIN deliveries_dispatcher d ON d.id = holder.id
     WHERE holder.id IS NOT NULL AND d.id IS NULL
 ), l AS MATERIALIZED (
     SELECT endpoint_id FROM deliveries_lane WHERE dispatcher_id IN (SELECT id FROM dead)
@@ -100,7 +102,14 @@ FROM l WHERE lane.endpoint_id = l.endpoint_id
 
 
 def take_over(connection: Any) -> int:
-    """Free the lanes of the dead. Any cursor or connection with `execute`; run it in a transaction. Returns how many."""
+    """Free the lanes of the dead. Any cursor or connection with `execute`; run it in a transaction. Returns how many.
+
+    First their rows, in a statement of its own: it waits for a renewal that is under way, and leaves that one alone; and a
+    renewal that waited for this finds itself dead.
+    """
+    connection.execute(
+        "DELETE FROM deliveries_dispatcher WHERE id IN ("
+        "SELECT id FROM deliveries_dispatcher WHERE alive_until <= now() ORDER BY id FOR UPDATE)"
+    )
     freed: int = connection.execute(TAKE_OVER).rowcount
-    connection.execute("DELETE FROM deliveries_dispatcher WHERE alive_until <= now()")
     return freed

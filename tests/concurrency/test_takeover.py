@@ -1,6 +1,7 @@
 """Lanes change hands: what the dead held goes on, and the dead, should they come back, write nothing."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import psycopg
@@ -68,6 +69,38 @@ def test_a_zombie_writes_nothing_to_a_lane_that_was_taken_over() -> None:
     assert (is_alive, looked, whole, held) == (False, 0, 0, 0)
     assert after.dispatcher_id == heir
     assert (after.ready_at, after.hold_until, after.slots) == (before.ready_at, None, 2.0)
+
+
+def test_a_renewal_that_is_under_way_when_the_lease_ends_keeps_the_lanes() -> None:
+    tenant = make_tenant()
+    endpoint = make_endpoint(tenant, URL)
+    publish(tenant)
+    late = new_id()
+    with (
+        connect(application_name="late", statement_timeout_seconds=5) as own,
+        connect(application_name="sweep", statement_timeout_seconds=5) as other,
+        ThreadPoolExecutor() as threads,
+    ):
+        lease.register(own, me=late, process="test")
+        assert take_all(own, late) == [endpoint.id.bytes]
+        own.execute(
+            "UPDATE deliveries_dispatcher SET alive_until = now() + interval '0.3 seconds' WHERE id = %s",
+            [late],
+        )
+
+        def take_over() -> int:
+            with other.transaction():
+                return lease.take_over(other)
+
+        with own.transaction():
+            is_alive, _, _ = lease.renew(own, me=late, has_room=True, is_draining=False, done=0)
+            time.sleep(0.5)
+            sweep = threads.submit(take_over)
+            time.sleep(0.3)
+        freed = sweep.result(5)
+
+    assert (is_alive, freed) == (True, 0)
+    assert lane_of(endpoint).dispatcher_id == late
 
 
 def test_a_dispatcher_that_is_not_alive_takes_nothing() -> None:
