@@ -15,7 +15,7 @@ What both promise, whatever the other side does:
 A transport belongs to one thread. It is made after forking, not before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -115,6 +115,10 @@ class Answer:
     is_new_connection: bool
 
 
+def always() -> bool:
+    return True
+
+
 class Transport(Protocol):
     most_in_flight: int
     """Requests that it can really have in the air at once. What is started beyond that may wait inside."""
@@ -122,8 +126,11 @@ class Transport(Protocol):
     def start(self, request: OutgoingRequest) -> None:
         """Send it. Never blocks, never raises for what a customer chose: refusals come back as answers."""
 
-    def poll(self, timeout: float) -> list[Answer]:
-        """Let things happen until something is answered, a watched descriptor is readable, or the time is over."""
+    def poll(self, timeout: float, *, may_go_on: Callable[[], bool] = always) -> list[Answer]:
+        """Let things happen until something is answered, a watched descriptor is readable, or the time is over.
+
+        `may_go_on` is asked after each wait: if not, what became possible meanwhile is left undone.
+        """
 
     def watch(self, fd: int) -> None:
         """Let `poll` return early while this descriptor is readable. The caller reads it empty."""

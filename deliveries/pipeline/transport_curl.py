@@ -13,7 +13,7 @@ the name. The socket-open callback then judges the address that is really about 
 import contextlib
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import certifi
@@ -24,7 +24,7 @@ from deliveries.pipeline.curl_transfer import Transfer
 from deliveries.pipeline.proxy import Proxy
 from deliveries.pipeline.resolver import Resolver
 from deliveries.pipeline.routes import Route, Router
-from deliveries.pipeline.transport import Answer, OutgoingRequest
+from deliveries.pipeline.transport import Answer, OutgoingRequest, always
 
 EVENTS_PER_WAIT = 512
 """Sockets looked at in one go. More only lets the first answers wait for the last."""
@@ -74,11 +74,11 @@ class CurlTransport:
         else:
             self._begin(request, route, time.time(), None)
 
-    def poll(self, timeout: float) -> list[Answer]:
+    def poll(self, timeout: float, *, may_go_on: Callable[[], bool] = always) -> list[Answer]:
         now = time.monotonic()
         deadline = now + timeout
         while True:
-            is_woken = self._turn(0.0 if self._answers else deadline - now)
+            is_woken = self._turn(0.0 if self._answers else deadline - now, may_go_on)
             now = time.monotonic()
             if self._answers or is_woken or now >= deadline:
                 answers, self._answers = self._answers, []
@@ -122,8 +122,8 @@ class CurlTransport:
 
     # One turn of the loop
 
-    def _turn(self, seconds: float) -> bool:
-        """Wait no longer than that for one round of events. True: a watched descriptor is readable."""
+    def _turn(self, seconds: float, may_go_on: Callable[[], bool]) -> bool:
+        """Wait no longer than that for one round of events. True: a watched descriptor is readable, or it is over."""
         now = time.monotonic()
         if self._curl_due_at is not None and self._curl_due_at <= now:
             self._let_curl_look_at_the_clock()
@@ -140,7 +140,11 @@ class CurlTransport:
 
         is_woken = has_resolver_news = False
         socket_action = self._multi.socket_action
-        for fd, events in self._epoll.poll(max(0.0, wait), EVENTS_PER_WAIT):
+        ready = self._epoll.poll(max(0.0, wait), EVENTS_PER_WAIT)
+        if not may_go_on():
+            # A socket that became ready during the wait would carry a request out.
+            return True
+        for fd, events in ready:
             if fd in self._wanted:
                 # Errors and hang-ups are for libcurl to find when it reads.
                 readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0

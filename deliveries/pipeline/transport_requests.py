@@ -14,7 +14,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from typing import Any
@@ -30,7 +30,13 @@ from deliveries.pipeline.requests_connections import CONNECTIONS_PER_POOL, Adapt
 from deliveries.pipeline.requests_exchange import Exchange, Watchdog, current
 from deliveries.pipeline.resolver import Resolver
 from deliveries.pipeline.routes import Route, Router
-from deliveries.pipeline.transport import CONNECT_SECONDS, FIRST_ADDRESS_SECONDS, Answer, OutgoingRequest
+from deliveries.pipeline.transport import (
+    CONNECT_SECONDS,
+    FIRST_ADDRESS_SECONDS,
+    Answer,
+    OutgoingRequest,
+    always,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +101,10 @@ class RequestsTransport:
         else:
             self._begin(exchange, route, None)
 
-    def poll(self, timeout: float) -> list[Answer]:
+    def poll(self, timeout: float, *, may_go_on: Callable[[], bool] = always) -> list[Answer]:
         deadline = time.monotonic() + timeout
         while True:
-            is_woken = self._turn(0.0 if self._answers else deadline - time.monotonic())
+            is_woken = self._turn(0.0 if self._answers else deadline - time.monotonic(), may_go_on)
             if self._answers or is_woken or time.monotonic() >= deadline:
                 answers, self._answers = self._answers, []
                 return answers
@@ -138,15 +144,18 @@ class RequestsTransport:
         self._epoll.close()
         os.close(self._done_event)
 
-    def _turn(self, seconds: float) -> bool:
-        """Wait no longer than that for one round of events. True: a watched descriptor is readable."""
+    def _turn(self, seconds: float, may_go_on: Callable[[], bool]) -> bool:
+        """Wait no longer than that for one round of events. True: a watched descriptor is readable, or it is over."""
         wait = seconds
         if self._resolver.is_busy:
             resolver_wait = self._resolver.due_in(time.monotonic())
             if resolver_wait is not None:
                 wait = min(wait, resolver_wait)
         is_woken = has_resolver_news = False
-        for fd, _ in self._epoll.poll(max(0.0, wait)):
+        ready = self._epoll.poll(max(0.0, wait))
+        if not may_go_on():
+            return True
+        for fd, _ in ready:
             if fd == self._done_event:
                 os.eventfd_read(fd)
             elif fd in self._watched:

@@ -86,3 +86,26 @@ def test_two_thousand_hanging_requests_leave_the_others_their_speed(many_descrip
         )
         assert transport.abort_all() == ["hanging"] * 2000
     transport.close()
+
+
+def test_what_became_possible_while_it_slept_too_long_is_left_undone() -> None:
+    """The process may have been stopped meanwhile, and its lanes be someone else's."""
+    guard = AddressGuard([ip_network("127.0.0.0/8")])
+    transport = open_transport("curl", guard=guard, max_in_flight=4, max_connections=4)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        there = Destination(
+            f"http://127.0.0.1:{port}/", "http", "127.0.0.1", port, uuid.uuid4(), timeout_seconds=5.0
+        )
+        transport.start(OutgoingRequest(there, "POST", None, [], b"x", "late"))
+
+        assert transport.poll(1.0, may_go_on=lambda: False) == []
+        assert transport.abort_all() == ["late"]
+
+        listener.settimeout(5)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100) == b""
+    transport.close()
