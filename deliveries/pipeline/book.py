@@ -170,6 +170,8 @@ class HeldLane:
     """Of ordering keys: what comes after a head that waits here or is in the air, by the head's id."""
     after_due: Any = BEGINNING
     after_id: bytes = NO_ID
+    newest: tuple[Any, bytes] = (BEGINNING, NO_ID)
+    """The furthest that the cursor ever stood: nothing in memory was due later."""
     served: int = 0
     is_dry: bool = False
     """The last load brought less than was asked for."""
@@ -188,6 +190,8 @@ class HeldLane:
     """When it stops waiting for what is missing of a batch."""
     is_dropped: bool = False
     """Lost, paused or stopped: nothing more starts; it goes back when the last result is recorded."""
+    before: "HeldLane | None" = None
+    """As it was with earlier settings, while requests made by them are in the air or not yet recorded."""
     cleared_at: float | None = None
     """Its `ready_at` was cleared while it waits for slow answers, so that wakes can be seen."""
     held_until: float | None = None
@@ -207,6 +211,8 @@ class HeldLane:
     loaded_at: float = 0.0
     looked_at: float = 0.0
     """When it was last looked for new work on it beside results that wait."""
+    retry_at: float = float("inf")
+    """time.monotonic(): from when on one that failed may be due again. Slow answers may keep the lane here until then."""
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
     owed_from: datetime | None = None
@@ -252,15 +258,25 @@ class HeldLane:
             self.endpoint_id, self.resets, None if self.health is None else replace(self.health)
         )
 
+    @property
+    def is_cursor_back(self) -> bool:
+        """Something in memory may be due behind the cursor: a load must leave it out."""
+        return (self.after_due, self.after_id) < self.newest
+
     def in_memory(self) -> list[bytes]:
-        """Deliveries that a load from the beginning must leave out."""
+        """Deliveries that such a load leaves out."""
         behind = [owed.id for line in self.lines.values() for owed in line]
         return [*self.flying, *[owed.id for owed in self.queue], *behind]
 
     @property
     def limit(self) -> int:
         """Requests at once: what its answers have earned, up to what the endpoint wants."""
-        return min(int(self.slots), self.config.max_in_flight)
+        most = min(int(self.slots), self.config.max_in_flight)
+        return (
+            most
+            if self.before is None
+            else min(most, self.config.max_in_flight - self.before.in_air_to(self.config))
+        )
 
     @property
     def ahead(self) -> int:
@@ -268,9 +284,20 @@ class HeldLane:
         batch = self.config.batch
         return self.limit if batch is None else self.limit * batch.max_events
 
+    def in_air_to(self, config: EndpointConfig) -> int:
+        """Requests by these settings and earlier ones that have the same receiver."""
+        own = self.in_air if self.config.destination.url == config.destination.url else 0
+        return own if self.before is None else own + self.before.in_air_to(config)
+
     @property
     def is_idle(self) -> bool:
-        return not self.queue and not self.in_air and not self.unrecorded and not self.is_loading
+        return (
+            not self.queue
+            and not self.in_air
+            and not self.unrecorded
+            and not self.is_loading
+            and (self.before is None or self.before.is_idle)
+        )
 
 
 class Book:
@@ -317,6 +344,31 @@ class Book:
         lane = HeldLane(endpoint_id, share, config, max(slots, 1.0), now)
         self.lanes[endpoint_id] = lane
         return lane
+
+    def succeed(self, lane: HeldLane, *, config: EndpointConfig, now: float) -> HeldLane:
+        """Go on with new settings, beside what is still in the air by the earlier ones. The lane was dropped."""
+        new = HeldLane(
+            lane.endpoint_id,
+            lane.share,
+            config,
+            lane.slots,
+            now,
+            flying=lane.flying,
+            flying_due=lane.flying_due,
+            newest=lane.newest,
+            before=lane,
+            retry_at=now,
+            resets=lane.resets,
+            health=None if lane.health is None else replace(lane.health),
+            is_health_new=lane.is_health_new,
+            owed_from=lane.owed_from,
+            kept_owed_from=lane.kept_owed_from,
+        )
+        if config.rate_limit is not None and lane.config.rate_limit is not None:
+            new.tokens, new.tokens_at = lane.tokens, lane.tokens_at
+        lane.share.set_aside.pop(lane, None)
+        self.lanes[lane.endpoint_id] = new
+        return new
 
     def let_go(self, lane: HeldLane) -> None:
         self.drop_queue(lane)
@@ -598,7 +650,8 @@ class Book:
                 lane.slots += 1.0
         elif is_timeout:
             lane.slots = max(1.0, lane.slots / 2)
-        self.offer(lane)
+        # By earlier settings: who goes on with new ones may have waited for its place.
+        self.offer(self.lanes.get(lane.endpoint_id, lane) if lane.is_dropped else lane)
 
     def hangs(self, lane: HeldLane) -> None:
         """One of its transfers became slow; the others of it may, too."""

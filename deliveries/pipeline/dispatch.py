@@ -40,7 +40,7 @@ from deliveries.pipeline.book import (
 )
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
-from deliveries.pipeline.endpoints import BatchRule
+from deliveries.pipeline.endpoints import BatchRule, EndpointConfig
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import ClockOff, Heart, boottime
@@ -82,6 +82,9 @@ DRY_SECONDS = 30.0
 
 DRAIN_SECONDS = 25.0
 """After SIGTERM, what is in the air may take this long; the rest is left to the next dispatcher, and repeats."""
+
+LAST_RECORDS_SECONDS = 3.0
+"""At the end, for what was answered and is not written down."""
 
 BATCH_RESULTS = 128
 """Results that are recorded at once even if the last batch was recorded a moment ago."""
@@ -183,6 +186,8 @@ class Dispatcher:
         """Lanes whose next payload is not in memory."""
         self.attention: set[HeldLane] = set()
         """Lanes to which something happened since the last round."""
+        self.changed: list[HeldLane] = []
+        """Dropped for their new settings, while requests by the old ones are in the air."""
         self.after_tenant = lanes.NO_TENANT
         self.others_wait = False
         """The last take brought all it asked for, or was of others than those who did: lanes give way after their turn."""
@@ -227,7 +232,7 @@ class Dispatcher:
         self.began = self.last_work = time.monotonic()
         try:
             while not self._is_over():
-                for answer in self.transport.poll(self._pause()):
+                for answer in self.transport.poll(self._pause(), may_go_on=self._may_go_on):
                     self._answered(answer)
                 self._collect()
                 self._mark_slow()
@@ -265,6 +270,10 @@ class Dispatcher:
             return True
         return now > self.drain_until
 
+    def _may_go_on(self) -> bool:
+        """Whether the lanes are ours still: after a long stop of this process they are someone else's."""
+        return boottime() <= self.heart.deadline
+
     def _begin_to_end(self, ending: Ending, now: float) -> None:
         """Take nothing more, drop what was not sent yet; what is in the air is waited for."""
         self.ending = ending
@@ -298,6 +307,7 @@ class Dispatcher:
         """Give back what can be given back. In the air past the deadline: aborted, and repeated by the next holder."""
         self.transport.abort_all()
         self.transport.close()
+        self._record_the_rest()
         self.lanes_clerk.stop()
         self.records_clerk.stop()
         self.heart.stop()
@@ -384,7 +394,6 @@ class Dispatcher:
         """Transfers older than a second count against their half of the slots."""
         before = time.monotonic() - SLOW_SECONDS
         flights = self.flights
-        # Those that are over leave at once, and their payloads with them.
         while flights and (flights[0].is_over or flights[0].started < before):
             flight = flights.popleft()
             if not flight.is_over:
@@ -524,8 +533,10 @@ class Dispatcher:
             self._failed(flight, answer)
         if not self.results:
             self.oldest_result = time.monotonic()
-        if wait is not None and flight.lane.config.batch is not None:
-            wait += batches.SPREAD_SECONDS * self.random.random()
+        if wait is not None:
+            if lane.config.batch is not None:
+                wait += batches.SPREAD_SECONDS * self.random.random()
+            lane.retry_at = min(lane.retry_at, time.monotonic() + wait)
         kept = [result_of(flight, owed, flight.payload, answer, outcome, wait)]
         if flight.others:
             kept += [
@@ -542,6 +553,9 @@ class Dispatcher:
                 self.book.head_ended(lane, owed.id)
             else:
                 self.book.drop_line(lane, owed.id)
+        # It may wait behind slower ones to be looked at; what it carried must not.
+        del flight.payload
+        flight.others, flight.request = (), None
 
     # --- health -------------------------------------------------------------------------------------------------------
 
@@ -595,12 +609,13 @@ class Dispatcher:
 
     # --- record -------------------------------------------------------------------------------------------------------
 
-    def _record(self) -> None:
-        """Hand a batch to the records thread, if it is free and the batch is worth it."""
+    def _record(self, *, is_last: bool = False) -> None:
+        """Hand a batch to the records thread, if it is free and the batch is worth it. At the end every batch is."""
         if not self.results or self.records_clerk.is_busy:
             return
         is_due = (
-            len(self.results) >= BATCH_RESULTS
+            is_last
+            or len(self.results) >= BATCH_RESULTS
             or time.monotonic() - self.oldest_result >= BATCH_SECONDS
             or not self.book.in_air
         )
@@ -642,6 +657,24 @@ class Dispatcher:
                 self.result_bytes -= len(result.response_body) + len(result.response_headers)
 
         self.records_clerk.give(job, recorded)
+
+    def _record_the_rest(self) -> None:
+        """What was answered before the end: what is not written down would repeat."""
+        until = time.monotonic() + LAST_RECORDS_SECONDS
+        clerk = self.records_clerk
+        try:
+            while (
+                (self.results or clerk.is_busy)
+                and not clerk.failure
+                and not self.heart.is_dead
+                and boottime() < self.heart.deadline
+                and time.monotonic() < until
+            ):
+                clerk.collect()
+                self._record(is_last=True)
+                time.sleep(0.002)
+        except Exception:  # the end goes on, whatever else was wrong with the run
+            logger.exception("the last results could not be recorded")
 
     def _let_small_tenants_ahead(self) -> None:
         """Half of the next batch is what waits longest; the other half is those with the fewest lanes."""
@@ -697,7 +730,9 @@ class Dispatcher:
             releasing = releasing[: self.lanes_a_round]
         if not is_patrol:
             waiting.clear()
-        has_work = is_taking or is_checking or bool(releasing or loading or clearing or waiting)
+        changed = [lane for lane in self.changed if lane.in_air and book.lanes.get(lane.endpoint_id) is lane]
+        self.changed = []
+        has_work = is_taking or is_checking or bool(releasing or loading or clearing or waiting or changed)
         if not has_work and not self.hungry:
             return
         room = book.room_for_payloads()
@@ -714,7 +749,7 @@ class Dispatcher:
                 key
                 for lane in (*loading, *clearing)
                 # What follows in a line falls due behind the cursor.
-                if lane.after_id == NO_ID or lane.is_in_lines or book.is_piling_up
+                if lane.after_id == NO_ID or lane.is_cursor_back or lane.is_in_lines or book.is_piling_up
                 for key in lane.in_memory()
             ],
             take=min(self.lanes_a_round, book.free_lanes()) if is_taking and book.free_loads() > 0 else 0,
@@ -724,6 +759,7 @@ class Dispatcher:
             look_for_woken=waiting,
             check=is_checking,
             waiting_long=book.waiting_since(now - CHECK_SECONDS) if is_checking else [],
+            changed={lane.endpoint_id: (lane, list(lane.flying)) for lane in changed},
             fetch=fetch,
             room=room,
             tenants={lane.endpoint_id: lane.share.tenant_id for lane in (*loading, *clearing)},
@@ -810,6 +846,12 @@ class Dispatcher:
                 held.cleared_at = None
                 held.cursor_since = 0.0
                 self.attention.add(held)
+        for endpoint_id, (before, _) in plan.changed.items():
+            config = plan.changed_configs.get(endpoint_id)
+            if config is not None and book.lanes.get(endpoint_id) is before:
+                if plan.ended.get(endpoint_id, 0) >= lanes.END_BATCH:
+                    self.changed.append(before)
+                self._changed(before, config)
         if plan.checked is not None:
             book.weigh(plan.weights)
             self._checked(plan.checked)
@@ -845,6 +887,7 @@ class Dispatcher:
             if owed_here:
                 lane.loaded_at = time.monotonic()
                 lane.after_due, lane.after_id = owed_here[-1].due, owed_here[-1].id
+                lane.newest = max(lane.newest, (lane.after_due, lane.after_id))
                 if self.ending is None and not lane.is_dropped:
                     self.book.add(lane, owed_here)
                     lane.is_in_lines = lane.is_in_lines or owed_here[0].ordering_key is not None
@@ -872,6 +915,15 @@ class Dispatcher:
                     self._drop(lane)
             elif facts[1] or facts[0] != lane.config.version:
                 self._drop(lane)
+                if not facts[1] and lane.in_air:
+                    # Else it goes back in the next round, and comes again with them.
+                    self.changed.append(lane)
+
+    def _changed(self, lane: HeldLane, config: EndpointConfig) -> None:
+        """Its new settings are here, and requests by the old ones may hang for half a minute more."""
+        is_sending = self.ending is None and not self.heart.is_sending_stopped
+        if is_sending and config.cancel_reason is None and lane.held_until is None:
+            self.attention.add(self.book.succeed(lane, config=config, now=time.monotonic()))
 
     def _drop(self, lane: HeldLane) -> None:
         """Nothing more starts; given back when the last result is recorded."""

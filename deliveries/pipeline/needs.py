@@ -18,6 +18,9 @@ ROUND_SECONDS = 0.015
 """How long a round should take. Whoever comes meanwhile waits for its end: of lanes, only so many are taken and given
 back at a time that it keeps to that."""
 
+RETRY_LOOK_SECONDS = 2.0
+"""Between looks for retries on a lane that is kept by slow answers, once one may be due."""
+
 LOOK_AGAIN_SECONDS = 0.02
 """Between looks for new work on a lane that has sent all it had and waits behind a busy tenant's results."""
 
@@ -54,8 +57,12 @@ class Need(Enum):
 
 def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_ending: bool) -> Need:
     """`others_wait`: takes bring all they ask for, so lanes give way after their turn."""
-    if lane.is_loading or lane.endpoint_id not in book.lanes:
+    if lane.is_loading or book.lanes.get(lane.endpoint_id) is not lane:
         return Need.NOTHING
+    if lane.before is not None and lane.before.is_idle:
+        lane.before = None
+    # What still goes by earlier settings is waited for like an answer that is slow.
+    is_kept = lane.slow > 0 or lane.before is not None
     gives_way = others_wait or lane.share.tenant_id in book.passed_over
     is_turn_over = gives_way and now - lane.taken_at > TURN_SECONDS
     if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
@@ -70,16 +77,20 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
         return Need.NOTHING
     if not lane.is_dry:
         # A lane whose turn is over is given back, unless slow answers keep it here anyway.
-        wants = len(lane.queue) < lane.ahead and (not is_turn_over or lane.slow > 0)
+        wants = len(lane.queue) < lane.ahead and (not is_turn_over or is_kept)
         return Need.LOAD if wants and (book.free_loads() > 0 or not lane.queue) else Need.NOTHING
     if lane.is_gathering:
         if lane.cleared_at is not None:
             return Need.WAKE
         lane.cleared_at = now
         return Need.CLEAR
-    if lane.in_air and not lane.queue and lane.cleared_at is not None:
-        return Need.WAKE
-    if lane.in_air and not lane.queue and lane.slow:
+    if (lane.in_air or is_kept) and not lane.queue and lane.cleared_at is not None:
+        if now < lane.retry_at:
+            return Need.WAKE
+        # A wake says nothing of those: they were published long ago.
+        lane.retry_at, lane.cursor_since = now + RETRY_LOOK_SECONDS, 0.0
+        return Need.LOAD
+    if is_kept and not lane.queue:
         lane.cleared_at = now
         return Need.CLEAR
     if (others_wait or book.passed_over) and not lane.queue and lane.share.lanes * 8 < len(book.lanes):

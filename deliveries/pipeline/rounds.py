@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.book import MAX_LOAD, NO_ID, Payload, PayloadRoom, beginning
+from deliveries.pipeline.book import MAX_LOAD, NO_ID, HeldLane, Payload, PayloadRoom, beginning
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
 from deliveries.pipeline.lanes import Owed
@@ -52,6 +52,8 @@ class Round:
     """Versions of lanes do: nothing is looked for before `owed_from`."""
     owed_from: dict[bytes, datetime] = field(default_factory=dict)
     """To keep on lanes that are held for long."""
+    changed: dict[bytes, tuple[HeldLane, list[bytes]]] = field(default_factory=dict)
+    """Lanes whose new settings are wanted while they are held, and what of them is in the air."""
     is_told: bool = False
     released: int = 0
     passed_over: set[bytes] = field(default_factory=set)
@@ -64,6 +66,7 @@ class Round:
     """Scheduled lanes that are ready now."""
     taken: list[lanes.Taken] = field(default_factory=list)
     configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
+    changed_configs: dict[bytes, EndpointConfig] = field(default_factory=dict)
     counts: dict[bytes, int] = field(default_factory=dict)
     """How many were asked for, by lane."""
     owed: list[Owed] = field(default_factory=list)
@@ -110,6 +113,8 @@ class RoundWorker:
             plan.checked = lanes.check(connection, me=self.me)
             plan.weights = lanes.weights(connection)
             plan.ended_meanwhile = lanes.ended_meanwhile(connection, plan.waiting_long)
+        if plan.changed:
+            self._change(connection, plan)
         if plan.look_for_woken:
             plan.woken = lanes.woken(connection, me=self.me, endpoint_ids=plan.look_for_woken)
         if plan.take:
@@ -153,6 +158,16 @@ class RoundWorker:
                 begin = beginning(lane.owed_from, is_piling_up=plan.is_piling_up)
                 plan.wanted.append(
                     lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, begin, NO_ID)
+                )
+
+    def _change(self, connection: Connection, plan: Round) -> None:
+        """Settings that changed while requests by the earlier ones are in the air."""
+        plan.changed_configs = self.configs.load(connection, list(plan.changed))
+        for endpoint_id, (_, flying) in plan.changed.items():
+            config = plan.changed_configs.get(endpoint_id)
+            if config is not None and config.cancel_reason is not None:
+                plan.ended[endpoint_id] = lanes.end_pending(
+                    connection, endpoint_id=endpoint_id, reason=config.cancel_reason, held=flying
                 )
 
     def _fetch(self, connection: Connection, plan: Round) -> None:

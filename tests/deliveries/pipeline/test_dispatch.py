@@ -1,5 +1,6 @@
 """From publish to endpoint and record, with a real dispatcher, database and endpoint; on both transports."""
 
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -7,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
-from deliveries.models import Dispatcher, EndpointSecret, Event, Lane, Subscription
-from deliveries.pipeline import ingest
+from deliveries.models import Delivery, Dispatcher, Endpoint, EndpointSecret, Event, Lane, Subscription
+from deliveries.pipeline import dispatch, ingest, needs, rounds
 from deliveries.pipeline.book import PAYLOAD_BYTES
+from deliveries.pipeline.outcome import Wish, wish_of
+from deliveries.pipeline.wake import wake
 from tenants.ids import EVENT, to_text
 from tests.support.builders import (
     accepted,
     attempts_of,
+    change_endpoint,
     deliveries_of,
     delivery_of,
     events_of,
@@ -182,6 +186,77 @@ def test_a_secret_that_does_not_decrypt_hurts_that_delivery_alone(transport_name
     assert attempt.detail.startswith("a stored secret of this endpoint cannot be decrypted")
 
 
+def test_settings_that_cannot_be_read_hurt_that_endpoint_alone() -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        broken, gone, fine = make_endpoints(
+            tenant, [webhooks.url(path) for path in ("/broken", "/gone", "/fine")]
+        )
+        Endpoint.unscoped.filter(id__in=[broken.id, gone.id]).update(signature_template={"preset": "no more"})
+        publish(tenant)
+        change_endpoint(gone, status="disabled", disabled_reason="manual")
+
+        run_until_dry()
+
+    by_endpoint = {delivery.endpoint_id: delivery for delivery in deliveries_of(tenant)}
+    assert by_endpoint[fine.id].status == "succeeded"
+    assert (by_endpoint[gone.id].status, by_endpoint[gone.id].cancel_reason) == (
+        "cancelled",
+        "endpoint_disabled",
+    )
+    assert by_endpoint[broken.id].status == "pending"
+    (attempt,) = attempts_of(by_endpoint[broken.id])
+    assert (attempt.outcome, attempt.status_code) == ("internal_error", None)
+    assert attempt.detail == "the stored settings of this endpoint cannot be read; save them again"
+
+
+def test_an_answer_that_cannot_be_judged_is_the_end_of_that_attempt_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wish(headers: bytes) -> Wish | None:
+        if b"x-odd" in headers:
+            raise ValueError("of our own making")
+        return wish_of(headers)
+
+    monkeypatch.setattr(dispatch, "wish_of", wish)
+    odd, healthy = make_tenant(), make_tenant()
+    with Webhooks(odd=Reply(headers=("x-odd: 1",))) as webhooks:
+        make_endpoint(odd, webhooks.url("/odd"))
+        make_endpoint(healthy, webhooks.url("/fine"))
+        trouble = publish(odd)
+        for _ in range(10):
+            publish(healthy)
+
+        run_until_dry()
+
+    assert [delivery.status for delivery in deliveries_of(healthy)] == ["succeeded"] * 10
+    (attempt,) = attempts_of(delivery_of(trouble))
+    assert (attempt.outcome, attempt.detail) == ("internal_error", "the answer could not be read")
+    assert len(webhooks.requests) == 11
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00.000000Z"),
+        (datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "1999-12-31T23:59:59.999999Z"),
+        (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_an_event_of_any_year_goes_out_with_its_time(at: datetime, text: str) -> None:
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        publish(tenant, occurred_at=at)
+
+        run_until_dry()
+
+    (event,) = events_of(tenant)
+    (request,) = webhooks.requests
+    assert event.occurred_at == at
+    assert json.loads(request.body)["timestamp"] == text
+
+
 def test_a_transformation_is_sent_as_it_was_at_publish(transport_name: str) -> None:
     tenant = make_tenant()
     with Webhooks() as webhooks:
@@ -267,6 +342,62 @@ def test_payloads_keep_within_their_budget_of_memory() -> None:
     assert len(webhooks.requests) == 200
     assert PAYLOAD_BYTES / 4 < max(seen) <= PAYLOAD_BYTES
     assert [delivery.status for delivery in deliveries_of(tenant)] == ["succeeded"] * 200
+
+
+def test_what_was_sent_leaves_memory_though_an_earlier_one_hangs() -> None:
+    slow, quick = make_tenant(), make_tenant()
+    with Webhooks(slow=Reply(waits=True)) as webhooks, running() as one:
+        make_endpoint(slow, webhooks.url("/slow"))
+        make_endpoint(quick, webhooks.url("/quick"))
+        publish(slow)
+        webhooks.wait_for(1, "/slow")
+        ingest.publish([new_event(quick) for _ in range(20)])
+        until(lambda: [delivery.status for delivery in deliveries_of(quick)] == ["succeeded"] * 20)
+        flights = list(one.dispatcher.flights)
+        webhooks.release()
+
+    # The one that hangs, if it is not a second old yet, keeps those behind it in line; not what they carried.
+    assert sum(hasattr(flight, "payload") for flight in flights) <= 1
+
+
+def test_what_was_answered_is_written_down_though_another_hangs_beyond_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "BATCH_SECONDS", 60.0)
+    tenant = make_tenant()
+    with Webhooks(slow=Reply(waits=True)) as webhooks:
+        make_endpoints(tenant, [webhooks.url("/slow"), webhooks.url("/quick")])
+        with running(drain_seconds=0.5) as one:
+            publish(tenant)
+            webhooks.wait_for(2)
+            until(lambda: one.dispatcher.unrecorded == 1)
+
+    assert one.join().value == "drained"
+    assert sorted(delivery.status for delivery in deliveries_of(tenant)) == ["pending", "succeeded"]
+
+
+def test_a_load_leaves_out_what_is_in_the_air_wherever_the_cursor_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that falls due before all others sets it back, while those hang."""
+    monkeypatch.setattr(needs, "MAX_LOAD", 1)
+    monkeypatch.setattr(rounds, "MAX_LOAD", 1)
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running() as one:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=8)
+        Lane.unscoped.filter(endpoint=endpoint).update(slots=8)
+        ingest.publish([new_event(tenant) for _ in range(3)])
+        webhooks.wait_for(3)
+        until(lambda: [lane.cleared_at is not None for lane in one.dispatcher.book.lanes.values()] == [True])
+        late = delivery_of(publish(tenant, deliver_at=datetime.now(UTC) + timedelta(hours=1)))
+        Delivery.unscoped.filter(id=late.id).update(next_attempt_at=datetime.now(UTC) - timedelta(hours=1))
+        wake([(endpoint.id, None)])
+        webhooks.wait_for(4)
+        time.sleep(0.5)
+        webhooks.release()
+        until(lambda: {delivery.status for delivery in deliveries_of(tenant)} == {"succeeded"})
+
+    assert len(webhooks.requests) == len({request.id for request in webhooks.requests}) == 4
 
 
 def test_what_transformations_made_counts_as_payload() -> None:

@@ -298,3 +298,67 @@ def test_a_change_that_a_holder_missed_is_seen_at_the_next_take() -> None:
         moved.append(Endpoint.unscoped.get(id=endpoint.id).id)
 
     assert [request.path for request in requests] == ["/old", "/new"]
+
+
+def hanging(tenant: Tenant, webhooks: Webhooks, path: str, *, count: int, most: int) -> Endpoint:
+    """An endpoint with `count` deliveries, of which `most` are in the air."""
+    endpoint = make_endpoint(tenant, webhooks.url(path), max_in_flight=most)
+    Lane.unscoped.filter(endpoint=endpoint).update(slots=most)
+    ingest.publish([new_event(tenant) for _ in range(count)])
+    return endpoint
+
+
+def test_a_new_url_holds_though_requests_to_the_old_one_hang() -> None:
+    tenant = make_tenant()
+    with Webhooks(old=Reply(waits=True)) as webhooks, running():
+        endpoint = hanging(tenant, webhooks, "/old", count=10, most=4)
+        webhooks.wait_for(4, "/old")
+
+        change_endpoint(endpoint, url=webhooks.url("/new"))
+        changed = time.monotonic()
+        webhooks.wait_for(6, "/new", seconds=10)
+        took = time.monotonic() - changed
+        publish(tenant)
+        webhooks.wait_for(7, "/new", seconds=5)
+        still_open = sum(webhooks.open.values())
+        held = lane_of(endpoint).dispatcher_id
+        webhooks.release()
+        until(lambda: {delivery.status for delivery in deliveries_of(tenant)} == {"succeeded"})
+        until(lambda: (lane_of(endpoint).ready_at, lane_of(endpoint).dispatcher_id) == (None, None))
+
+    assert took < 5
+    assert (still_open, held is None) == (4, False)
+    assert len(webhooks.requests) == len({request.id for request in webhooks.requests}) == 11
+
+
+def test_with_new_settings_and_the_same_receiver_it_gets_no_more_requests_at_once() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running():
+        endpoint = hanging(tenant, webhooks, "/a", count=10, most=4)
+        webhooks.wait_for(4)
+
+        change_endpoint(endpoint, timeout_seconds=20)
+        time.sleep(3)
+        webhooks.release()
+        until(lambda: {delivery.status for delivery in deliveries_of(tenant)} == {"succeeded"})
+
+    assert webhooks.most_open == 4
+    assert len(webhooks.requests) == len({request.id for request in webhooks.requests}) == 10
+
+
+def test_what_waits_for_a_disabled_endpoint_is_cancelled_though_a_request_hangs() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running():
+        endpoint = hanging(tenant, webhooks, "/a", count=10, most=4)
+        webhooks.wait_for(4)
+
+        change_endpoint(endpoint, status="disabled", disabled_reason="manual")
+        until(
+            lambda: [delivery.status for delivery in deliveries_of(tenant)].count("cancelled") == 6, seconds=5
+        )
+        still_open = sum(webhooks.open.values())
+        webhooks.release()
+        until(lambda: lane_of(endpoint).dispatcher_id is None)
+
+    assert still_open == 4
+    assert [delivery.status for delivery in deliveries_of(tenant)].count("succeeded") == 4

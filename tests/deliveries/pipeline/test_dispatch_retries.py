@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from deliveries.models import Delivery
+from deliveries.models import Delivery, Lane
+from deliveries.pipeline import ingest
 from deliveries.pipeline.retry import DEFAULT_SCHEDULE
 from deliveries.pipeline.wake import request_manual_attempt
 from tests.support.builders import (
@@ -17,9 +18,10 @@ from tests.support.builders import (
     make_due,
     make_endpoint,
     make_tenant,
+    new_event,
     publish,
 )
-from tests.support.running import Reply, Webhooks, run_until_dry, running, until
+from tests.support.running import Reply, Request, Webhooks, run_until_dry, running, until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -375,3 +377,23 @@ def test_a_request_by_hand_while_one_is_in_the_air_makes_one_more() -> None:
     assert [a.trigger for a in attempts_of(after)] == ["automatic", "manual"]
     assert (after.status, after.schedule_step, after.manual_requested_at) == ("pending", 1, None)
     assert webhooks.together == []
+
+
+def test_a_retry_that_falls_due_does_not_wait_for_a_neighbour_that_hangs() -> None:
+    def rule(request: Request) -> Reply:
+        if b"hang" in request.body:
+            return Reply(waits=True)
+        return Reply(500 if request.headers["webhook-attempt"] == "1" else 200)
+
+    tenant = make_tenant()
+    with Webhooks(a=rule) as webhooks, running():
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=4, retry_schedule=[2, 2])
+        Lane.unscoped.filter(endpoint=endpoint).update(slots=4)
+        ingest.publish([new_event(tenant, b'"hang"'), new_event(tenant, b'"fail"')])
+        webhooks.wait_for(2)
+        again = webhooks.wait_for(3)[2]
+        still_open = sum(webhooks.open.values())
+        webhooks.release()
+
+    assert again.headers["webhook-attempt"] == "2"
+    assert still_open >= 1
