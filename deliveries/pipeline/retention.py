@@ -117,6 +117,12 @@ SELECT e.id, EXISTS (SELECT FROM deliveries_delivery d WHERE d.event_id = e.id A
 FROM deliveries_event e WHERE e.tenant_id = %s AND e.id >= %s AND e.id < %s ORDER BY e.id LIMIT {BATCH}
 """  # noqa: S608
 
+# In key order, as every statement that touches several deliveries; and before their attempts, as who erases an event does.
+LOCK_DELIVERIES = f"""
+SELECT d.id FROM deliveries_delivery d
+WHERE d.id = ANY(%(ids)s) AND d.id >= %(low)s AND d.id <= %(high)s AND NOT {IS_OWED} ORDER BY d.id FOR UPDATE
+"""  # noqa: S608
+
 CLEAR_ATTEMPTS = """
 UPDATE deliveries_attempt SET request_headers = '', response_headers = '', response_body = ''
 WHERE delivery_id = ANY(%(ids)s) AND id >= %(low)s
@@ -129,15 +135,20 @@ UPDATE deliveries_event SET data = NULL, schema_warning = NULL, data_erased_at =
 WHERE id = ANY(%(ids)s) AND id >= %(low)s AND id <= %(high)s AND data IS NOT NULL
 """
 
+# By the index of events, then in key order.
 CLEAR_BODIES = """
-UPDATE deliveries_delivery SET body = NULL WHERE event_id = ANY(%(ids)s) AND id >= %(low)s AND body IS NOT NULL
+WITH l AS MATERIALIZED (
+    SELECT d.id FROM deliveries_delivery d WHERE d.event_id = ANY(%(ids)s) AND d.id >= %(low)s AND d.body IS NOT NULL
+    ORDER BY d.id FOR NO KEY UPDATE
+)
+UPDATE deliveries_delivery d SET body = NULL FROM l WHERE d.id = l.id AND d.id >= %(low)s
 """
 
 DELETE_ATTEMPTS = "DELETE FROM deliveries_attempt WHERE delivery_id = ANY(%(ids)s) AND id >= %(low)s"
 
-DELETE_DELIVERIES = f"""
-DELETE FROM deliveries_delivery d WHERE d.id = ANY(%(ids)s) AND d.id >= %(low)s AND d.id <= %(high)s AND NOT {IS_OWED}
-"""  # noqa: S608
+DELETE_DELIVERIES = """
+DELETE FROM deliveries_delivery WHERE id = ANY(%(ids)s) AND id >= %(low)s AND id <= %(high)s
+"""
 
 DELETE_EVENTS = "DELETE FROM deliveries_event WHERE id = ANY(%(ids)s) AND id >= %(low)s AND id <= %(high)s"
 
@@ -174,6 +185,10 @@ def _batch(due: Due) -> tuple[int, bool]:
         if not is_over and floor_of(reached) <= low:
             reached += timedelta(milliseconds=1)
         free = [key for key, is_owed in rows if not is_owed]
+        if free and due.kind == "deliveries":
+            # Without those that somebody asked for again since we looked.
+            cursor.execute(LOCK_DELIVERIES, {"ids": free, "low": free[0], "high": free[-1]})
+            free = [key for (key,) in cursor.fetchall()]
         count = 0
         if free:
             keys = {"ids": free, "low": free[0], "high": free[-1], "until": until}

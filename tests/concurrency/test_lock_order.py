@@ -15,11 +15,13 @@ from uuid import UUID
 import psycopg
 import pytest
 from django.db import DatabaseError, connections, transaction
+from django.db import connection as django_connection
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from deliveries.bench import rig
 from deliveries.models import Delivery, Endpoint
-from deliveries.pipeline import fifo, ingest, lanes, lease, polling, sweeps
+from deliveries.pipeline import arrays, claims, fifo, ingest, lanes, lease, polling, retention, sweeps
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
@@ -74,6 +76,13 @@ def run_together(works: list[Work]) -> tuple[int, list[str]]:
     return sum(counts), failures
 
 
+def as_it_lies_there(own: Connection | CursorWrapper) -> None:
+    """How a small table is read, until the transaction ends."""
+    own.execute(
+        "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off"
+    )
+
+
 def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
     tenants = [make_tenant() for _ in range(3)]
     keys = [
@@ -106,10 +115,7 @@ def test_wakes_takes_releases_and_takeovers_do_not_lock_each_other_up() -> None:
         """As the bench does, which measures beside dispatchers at work."""
         some = [UUID(bytes=key) for key in dice.sample(keys, 60)]
         with own.transaction():
-            # A small table is read as it lies there.
-            own.execute(
-                "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off"
-            )
+            as_it_lies_there(own)
             own.execute(rig.PAUSE, [some, dice.random() < 0.2])
 
     statements, failures = run_together([wake, wake, wake, serve, serve, take_over, hold])
@@ -176,6 +182,15 @@ def test_records_ends_cancels_retries_and_erasures_do_not_lock_each_other_up(
         after = items[-1][0] if items else None
         polling.advance(tenant_id=tenant.id, endpoint_id=endpoint.id, consumer="test", after=after)
 
+    def let_go(_: Connection, dice: random.Random) -> None:
+        """All that is old, as retention does it; then it is there again."""
+        kind = dice.choice(["payloads", "deliveries"])
+        with transaction.atomic(), django_connection.cursor() as cursor:
+            as_it_lies_there(cursor)
+            retention._batch(retention.Due(tenant.id, kind, tenant.created_at, later))
+            transaction.set_rollback(True)
+        time.sleep(0.02)
+
     def begin_again(own: Connection, _: random.Random) -> None:
         """So that there is something to do, as long as it lasts."""
         with own.transaction(), own.cursor() as cursor:
@@ -190,12 +205,38 @@ def test_records_ends_cancels_retries_and_erasures_do_not_lock_each_other_up(
             fifo.pass_on(cursor, line_of.values())
         time.sleep(0.01)
 
-    works: list[Work] = [keep, keep, end, call_off, ask, expire, erase, begin_again]
+    works: list[Work] = [keep, keep, end, call_off, ask, expire, erase, let_go, begin_again]
     statements, failures = run_together(works if is_fifo else [*works, fetch])
 
     assert failures == []
     # Nor did any of them have to begin again.
     assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert statements > 50
+
+
+def test_publishers_and_the_end_of_their_idempotency_keys_do_not_lock_each_other_up() -> None:
+    """A key is used again after its day, while the sweep drops what is as old: the oldest first, whichever its key."""
+    space = new_id()
+    keys = [f"k{number:03}" for number in range(200)]
+
+    def keep(own: Connection, dice: random.Random) -> None:
+        chosen = sorted(dice.sample(keys, 60))
+        ids = arrays.uuids([space.bytes] * len(chosen))
+        byteas = arrays.byteas([b"{}"] * len(chosen))
+        with own.transaction():
+            own.execute(claims.KEEP, [ids, arrays.texts(chosen), byteas, byteas, ids], binary=True)
+            own.execute(
+                "UPDATE tenants_idempotencyrecord SET created_at = now() - interval '25 hours' * (1 + random())"
+                " WHERE space = %s AND key = ANY(%s)",
+                [space, chosen],
+            )
+
+    def expire(_: Connection, __: random.Random) -> None:
+        sweeps.expire_idempotency()
+
+    statements, failures = run_together([keep, keep, expire])
+
+    assert failures == []
     assert statements > 50
 
 

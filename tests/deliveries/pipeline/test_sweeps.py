@@ -1,11 +1,12 @@
 """Scheduled repair: forgotten lanes, the dead, old idempotency records, and what waited too long."""
 
+import threading
 import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
@@ -264,6 +265,29 @@ def test_idempotency_records_go_after_a_day() -> None:
 
     assert sweeps.expire_idempotency() >= 1
     assert [r.key for r in IdempotencyRecord.objects.filter(space=space)] == ["new"]
+
+
+def test_a_key_that_is_used_again_while_the_sweep_looks_keeps_its_new_record() -> None:
+    """The publisher has the old record locked when the sweep comes by, and commits a new answer."""
+    space = new_id()
+    old = timezone.now() - timedelta(hours=25)
+    for key in ("again", "old"):
+        IdempotencyRecord.objects.create(
+            space=space, key=key, fingerprint=b"f" * 32, status_code=202, body=b"{}", created_at=old
+        )
+
+    def expire() -> None:
+        sweeps.expire_idempotency()
+        connection.close()
+
+    sweep = threading.Thread(target=expire)
+    with transaction.atomic():
+        IdempotencyRecord.objects.filter(space=space, key="again").update(created_at=timezone.now())
+        sweep.start()
+        sweep.join(1)
+    sweep.join(10)
+
+    assert [r.key for r in IdempotencyRecord.objects.filter(space=space)] == ["again"]
 
 
 def test_what_waited_longer_than_it_is_kept_ends_as_expired() -> None:
