@@ -96,6 +96,12 @@ COUNTERS = {
     ),
     "lanes_taken_over": Counted("webhooks_lanes_taken_over", "Lanes freed from dispatchers that died."),
     "lanes_repaired": Counted("webhooks_lanes_repaired", "Lanes that the repair sweep had to wake."),
+    "wake_errors": Counted(
+        "webhooks_wake_errors",
+        "Times that lanes or dispatchers could not be told of work after its commit.",
+        "where",
+        ("publish", "service", "nudge"),
+    ),
     "database_errors": Counted(
         "webhooks_database_errors",
         "Times that the database could not be reached.",

@@ -106,10 +106,15 @@ class _Counters:
             self._start()
 
     def _start(self) -> None:
-        """Inside the lock."""
+        """Inside the lock. Who counts has done its work, so nothing here is raised."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="counters", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                logger.exception("no thread is to be had, counts wait for the next try")
+            else:
+                self._thread = thread
 
     def write(self) -> bool:
         """Add what was gathered to the table. If that fails, it is kept for the next time."""

@@ -127,7 +127,10 @@ def _run(events: Sequence[NewEvent]) -> list[Result]:
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         _publisher.drop()
         raise _unavailable(events) from error
-    _count(events, results)
+    try:
+        _count(events, results)
+    except Exception:  # they are accepted
+        logger.exception("a group of publishes was not counted")
     return results
 
 
@@ -472,6 +475,16 @@ def _array_text(channels: list[str] | None) -> str | None:
 
 def _wake(connection: psycopg.Connection[Row], written: list[Prepared]) -> None:
     """After the commit: whatever happens here, the events are accepted, and the repair sweep finds them."""
+    try:
+        if wanted := _wanted(written):
+            wake_lanes(connection, wanted)
+    except Exception:
+        logger.exception("waking lanes failed, the repair sweep will")
+        counters.add("wake_errors:publish")
+        _publisher.drop()
+
+
+def _wanted(written: list[Prepared]) -> list[Wanted]:
     now = time.time()
     lanes: dict[bytes, float | None] = {}
     for one in written:
@@ -484,11 +497,4 @@ def _wake(connection: psycopg.Connection[Row], written: list[Prepared]) -> None:
             else:
                 known = lanes[target.endpoint_id]
                 lanes[target.endpoint_id] = None if at is None or known is None else min(at, known)
-    if not lanes:
-        return
-    wanted: list[Wanted] = sorted(lanes.items())
-    try:
-        wake_lanes(connection, wanted)
-    except psycopg.Error:
-        logger.exception("waking lanes failed, the repair sweep will")
-        _publisher.drop()
+    return sorted(lanes.items())

@@ -1,7 +1,7 @@
 """The one function that tells lanes that work waits, and the nudge that follows it.
 
 Called after commit by everything that makes work: `ingest`, and the services for retry, enable, resume and the rest.
-Nothing here can change the answer of what was committed: a failure is logged and left to the sweeps.
+Nothing here can change the answer of what was committed: a failure is logged, counted and left to the sweeps.
 """
 
 import logging
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 from celery import current_app
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 
 from deliveries.models import Delivery
 from deliveries.pipeline import arrays, counters, fifo
@@ -62,7 +62,7 @@ Wanted = tuple[bytes, float | None]
 
 
 def wake_lanes(publisher: psycopg.Connection[Row], wanted: Sequence[Wanted]) -> None:
-    """For the pipeline's own connections. Raises psycopg.Error; the caller has already answered."""
+    """For the pipeline's own connections. Raises psycopg.Error; the caller has committed."""
     parameters = [
         arrays.uuids([lane for lane, _ in wanted]),
         arrays.nullable_float8s([at for _, at in wanted]),
@@ -82,8 +82,9 @@ def wake(lanes: Iterable[tuple[UUID, datetime | None]]) -> None:
         with connection.cursor() as cursor:
             cursor.execute(WAKE, [[endpoint_id for endpoint_id, _ in wanted], seconds])
             row = cursor.fetchone()
-    except DatabaseError:
+    except Exception:  # the caller has committed
         logger.exception("waking lanes failed, the repair sweep will")
+        counters.add("wake_errors:service")
         return
     if row is not None and row[0]:
         nudge()
@@ -207,4 +208,8 @@ _nudger = _Nudger()
 
 def nudge(*, lasts: int = NUDGE_EXPIRES_SECONDS) -> None:
     """Ask for a dispatcher, soon. Returns at once and never fails. `lasts`: seconds, by this machine's clock."""
-    _nudger.want(lasts=lasts)
+    try:
+        _nudger.want(lasts=lasts)
+    except Exception:  # no thread is to be had: the sweep starts a dispatcher
+        logger.exception("a dispatcher could not be asked for")
+        counters.add("wake_errors:nudge")
