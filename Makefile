@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench lock format openapi messages
+.PHONY: help setup run demo test faults check bench lock format openapi messages
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(STAMP) ## a story that shows what webhooks do (make demo ARGS=order; ARG
 
 test: $(STAMP) ## all tests, against real servers (make test ARGS="-k retry")
 	@exec $(BIN)/python -m pytest -n auto $(ARGS)
+
+faults: $(STAMP) ## every fault in its full size, which takes over an hour (make faults | grep '^|')
+	@FAULT_FULL=1 exec $(BIN)/python -m pytest -s -n0 tests/faults $(ARGS)
 
 check: export SECRET_KEY = checks-need-no-secret
 check: export WEBHOOKS_ENCRYPTION_KEYS = c1:Y2hlY2tzIG5lZWQgbm8gc2VjcmV0IGFuZCBrZWVwIG4=

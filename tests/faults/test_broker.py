@@ -10,14 +10,11 @@ import pytest
 import redis
 
 from deliveries.bench.world import World
-from tests.faults.size import EVENTS, IN_AIR, IS_FULL, RUNS, tell
+from tests.faults.size import EVENTS, IN_AIR, IS_FULL, RUNS, SLOWEST_MS, tell
 from tests.support.platform import Place
 from tests.support.publishing import Publishers, Replies
 
 pytestmark = pytest.mark.alone
-
-SLOWEST_MS = 100
-"""99 of 100 publishes are answered within this; on a busy machine within half as much again as they take without a fault."""
 
 LATE_SECONDS = 2
 """Until all is delivered, after the fault or the sweep that follows it."""
@@ -140,7 +137,7 @@ def test_publishers_and_a_running_dispatcher_do_not_notice(place: Place, fault: 
     assert not missing
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
-    assert slowest < (SLOWEST_MS if IS_FULL else max(SLOWEST_MS, 1.5 * usually))
+    assert slowest < SLOWEST_MS
     assert late < LATE_SECONDS
 
 
@@ -185,11 +182,12 @@ def test_without_a_dispatcher_the_next_sweep_starts_one(place: Place, fault: Fau
         after=f"`202` after {slowest:.0f} ms p99; first delivered {first:.1f} s after the sweep, all {late:.1f} s",
     )
     assert set(replies.statuses) == {202}
+    assert place.accepted + len(replies.accepted) >= (EVENTS if IS_FULL else SECONDS * RATE * 0.8)
     assert before == 0
     assert not missing
     assert len(place.delivered_ids(busy)) == place.accepted
     assert report["requests"] == report["distinct"]
-    assert slowest < SLOWEST_MS or not IS_FULL
+    assert slowest < SLOWEST_MS
     assert first < LATE_SECONDS
     # Thousands take as long as thousands take.
     assert late < LATE_SECONDS + place.accepted / PROMISED_PER_SECOND
