@@ -330,7 +330,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        try:
+            return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        except OverflowError:
+            # In its own zone it is within them.
+            raise _NotJson(said("its result contains a time outside the years 1 to 9999 of UTC")) from None
     raise _NotJson(said("its result contains something that JSON has no form for"))
 
 

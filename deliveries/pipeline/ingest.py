@@ -215,26 +215,35 @@ def _prepare(
         if tenant[2] != "active" and event.only_endpoint is None and not event.is_operational:
             results[position] = Refused(Refusal.TENANT_SUSPENDED)
             continue
-        settings = _publisher.settings.get(connection, event.tenant_id, tenant[0], tenant[1])
         warning = None
-        if event.only_endpoint is None:
-            if not event.is_operational:
-                verdict = _check(settings, event, read.now)
-                if isinstance(verdict, Refused):
-                    results[position] = verdict
-                    continue
-                warning = verdict
-                if settings.events_per_second is not None:
-                    limited[event.tenant_id] = settings.events_per_second
-            targets = fan_out(
-                settings,
-                event_type=event.type,
-                data=event.data,
-                channels=event.channels,
-                occurred_at=event.occurred_at or read.now,
-            )
-        else:
-            targets = [Target(event.only_endpoint, None, event.is_fifo)]
+        try:
+            settings = _publisher.settings.get(connection, event.tenant_id, tenant[0], tenant[1])
+            if event.only_endpoint is None:
+                if not event.is_operational:
+                    verdict = _check(settings, event, read.now)
+                    if isinstance(verdict, Refused):
+                        results[position] = verdict
+                        continue
+                    warning = verdict
+                    if settings.events_per_second is not None:
+                        limited[event.tenant_id] = settings.events_per_second
+                targets = fan_out(
+                    settings,
+                    event_type=event.type,
+                    data=event.data,
+                    channels=event.channels,
+                    occurred_at=event.occurred_at or read.now,
+                )
+            else:
+                targets = [Target(event.only_endpoint, None, event.is_fifo)]
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            raise
+        except Exception:
+            # Schemas and expressions are their tenant's. What nobody foresaw in one of them must not become the answer
+            # of everyone in the group.
+            logger.exception("an event could not be prepared")
+            results[position] = Refused(Refusal.INTERNAL_ERROR)
+            continue
         event_uuid = minter.next()
         one = Prepared(
             position=position,

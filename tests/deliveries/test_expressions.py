@@ -138,6 +138,14 @@ def test_transformation_gives_an_object_with_its_keys_in_order() -> None:
             "The transformation failed: its result contains something that JSON has no form for.",
         ),
         ('{"a": "\\u0000"}', "The transformation failed: its result contains NUL."),
+        (
+            '{"a": timestamp("0001-01-01T00:00:00+01:00")}',
+            "The transformation failed: its result contains a time outside the years 1 to 9999 of UTC.",
+        ),
+        (
+            '{"a": [timestamp("9999-12-31T23:59:59-01:00")]}',
+            "The transformation failed: its result contains a time outside the years 1 to 9999 of UTC.",
+        ),
     ],
 )
 def test_transformation_fails_in_words(text: str, message: str) -> None:
@@ -197,6 +205,17 @@ def test_expressions_of_one_event_share_a_budget() -> None:
         expression.why(several)
         == "The filter data.amount > 100 is false: the expressions for this event take too long together."
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'timestamp("0001-01-01T00:00:00+01:00") - duration("1h") < occurred_at',
+        'timestamp("9999-12-31T23:59:59-01:00") + duration("1h") > occurred_at',
+    ],
+)
+def test_a_filter_that_leaves_the_years_of_times_is_false(text: str) -> None:
+    assert compile_filter(text).matches(scope()) is False
 
 
 def test_a_number_beyond_doubles_lets_nothing_through() -> None:

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from deliveries import cel_core
 from deliveries.models import Delivery, Event
 from deliveries.pipeline import ingest
 from deliveries.pipeline.group_commit import GroupCommit
@@ -157,6 +158,48 @@ def test_one_event_that_the_database_refuses_does_not_spoil_its_group() -> None:
     assert [event.id.bytes for event in stored] == [r.event_id for r in fine[:-1] if isinstance(r, Accepted)]
     assert len(deliveries_of(tenant)) == 19
     assert len(events_of(other)) == 1
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_transformation_whose_time_has_no_form_in_utc_fails_its_own_delivery_alone(at: str) -> None:
+    tenant, other = make_tenant(), make_tenant()
+    make_endpoint(other, URL)
+    endpoint = make_endpoint(tenant, URL)
+    endpoint.subscriptions.update(transformation='{"r": timestamp(data.s)}')
+    raise_version(tenant)
+
+    results = ingest.publish([new_event(tenant, b'{"s":"%b"}' % at.encode()), new_event(other)])
+
+    assert [type(result) for result in results] == [Accepted, Accepted]
+    (delivery,) = deliveries_of(tenant)
+    assert (delivery.status, delivery.body, delivery.preparation_error) == (
+        "pending",
+        None,
+        "The transformation failed: its result contains a time outside the years 1 to 9999 of UTC.",
+    )
+    (delivery,) = deliveries_of(other)
+    assert delivery.preparation_error is None
+
+
+def test_one_event_whose_expressions_break_the_engine_does_not_spoil_its_group(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant, other = make_tenant(), make_tenant()
+    make_endpoint(other, URL)
+    make_endpoint(tenant, URL).subscriptions.update(filter="data.n > 0")
+    raise_version(tenant)
+
+    def broken(**_: object) -> None:
+        raise LookupError("what nobody foresaw")
+
+    monkeypatch.setattr(cel_core, "Context", broken)
+
+    results = ingest.publish([new_event(other), new_event(tenant, b'{"n":1}'), new_event(other)])
+
+    assert refusal(results[1]) is Refusal.INTERNAL_ERROR
+    assert [type(result) for result in results[::2]] == [Accepted, Accepted]
+    assert (len(events_of(tenant)), len(deliveries_of(other))) == (0, 2)
+    assert [record.message for record in caplog.records] == ["an event could not be prepared"]
 
 
 def test_a_test_of_an_endpoint_and_a_publish_in_one_group_keep_their_triggers() -> None:
