@@ -31,7 +31,8 @@ MARK = "is_idempotent"
 
 
 def idempotent(*, holds_secret: bool = False, prepared: bool = False) -> Callable[[Post], Post]:
-    """Decorates the `post` of a view. `holds_secret`: the reply is stored encrypted, and no cache may keep it.
+    """Decorates the `post` of a view. `holds_secret`: the reply is stored encrypted, no cache may keep it, and only the
+    API key that got it gets it again. What another may be given, the view has to judge: to it, this is another request.
 
     `prepared`: before the transaction, and only if there is no reply to give again, the view's `prepare_post` is
     called. What takes long, or asks others, belongs there.
@@ -48,6 +49,8 @@ def idempotent(*, holds_secret: bool = False, prepared: bool = False) -> Callabl
             check_key(key)
             space = view.idempotency_space
             digest = fingerprint("POST", request.get_full_path(), body_of(request))
+            if holds_secret:
+                digest = hashlib.sha256(digest + view.caller.key_id.bytes).digest()
             if prepared:
                 with transaction.atomic():
                     if (kept := look(space, key, digest)) is not None:

@@ -10,11 +10,11 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tenants import ids
+from tenants import access, ids
 from tenants.api.idempotency import look
 from tenants.idempotency import fingerprint, lock_key
 from tenants.models import ApiKey, EventType, IdempotencyRecord, PortalLink, Tenant
-from tests.support.api import error_codes, make_tenant, new_slug, operator_api, tenant_api
+from tests.support.api import Api, error_codes, make_key, make_tenant, new_slug, operator_api, tenant_api
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -117,6 +117,49 @@ def test_a_reply_with_a_secret_is_stored_encrypted() -> None:
     assert not any(secret.encode() in bytes(record.body) for record in kept for secret in (key, token))
     assert ApiKey.objects.filter(tenant=tenant, name="x").count() == 1
     assert PortalLink.objects.for_tenant(tenant).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("api-keys", {"name": "x", "scopes": ["events:write", "deliveries:write"]}),
+        ("portal-links", {"role": "admin"}),
+    ],
+)
+def test_a_reply_with_a_secret_is_given_again_to_the_key_that_got_it_alone(
+    path: str, body: dict[str, Any]
+) -> None:
+    """Another might not be allowed to grant what is in it."""
+    tenant = make_tenant()
+    full, lesser = tenant_api(tenant), tenant_api(tenant, "keys:write", "portal:write")
+    operator = operator_api()
+    path = f"/tenants/{tenant.slug}/{path}"
+
+    first = full.post(path, body, idempotency_key="k")
+    others = [api.post(path, body, idempotency_key="k") for api in (lesser, tenant_api(tenant), operator)]
+    again = full.post(path, body, idempotency_key="k")
+
+    assert first.status_code == 201
+    secret = json.loads(first.content)["key" if "api-keys" in path else "url"]
+    for refused in others:
+        assert (refused.status_code, error_codes(refused)) == (
+            422,
+            [("Idempotency-Key", "idempotency_key_reused")],
+        )
+        assert secret.encode() not in refused.content
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again["Idempotent-Replayed"] == "true"
+
+
+def test_a_limited_key_gets_no_key_without_its_limit_by_an_idempotency_key() -> None:
+    tenant = make_tenant()
+    ApiKey.objects.filter(hash=access.hash_of(limited := make_key(tenant))).update(rate_limit=100)
+    path, body = f"/tenants/{tenant.slug}/api-keys", {"name": "x", "scopes": []}
+    tenant_api(tenant).post(path, body, idempotency_key="k")
+
+    refused = Api(limited).post(path, body, idempotency_key="k")
+
+    assert error_codes(refused) == [("Idempotency-Key", "idempotency_key_reused")]
 
 
 def test_after_a_day_the_key_is_free_again() -> None:
