@@ -307,6 +307,21 @@ def test_a_transformation_is_tried() -> None:
     assert error_codes(wrong) == [("transformation", "invalid_expression")]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_transformation_whose_time_has_no_form_in_utc_is_tried_and_fails(at: str) -> None:
+    tenant = make_tenant()
+    api = tenant_api(tenant)
+    path = f"{make(api, tenant)}/subscriptions"
+    given = GOLD | {"data": {"at": at}, "transformation": '{"at": timestamp(data.at)}'}
+
+    made = body(api.post(f"{path}/transform", given), 200)
+    verdict = body(api.post(f"{path}/test", given), 200)
+
+    error = "The transformation failed: its result contains a time outside the years 1 to 9999 of UTC."
+    assert made == {"data": None, "error": error}
+    assert verdict["error"] == error
+
+
 def test_of_a_subscription_whose_transformation_fails_it_is_said() -> None:
     tenant = make_tenant()
     api = tenant_api(tenant)
