@@ -133,7 +133,10 @@ def whole_number(value: object, *, low: int, high: int) -> int:
 
 
 def number(value: object, *, low: float, high: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Invalid("invalid_type", "Must be a number.")
+    # Of floats alone: to answer for a whole number of more than 308 digits, Python would have to make it one.
+    if isinstance(value, float) and math.isnan(value):
         raise Invalid("invalid_type", "Must be a number.")
     return float(_in_range(value, low, high))
 

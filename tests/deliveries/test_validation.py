@@ -678,7 +678,9 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
+@given(JSON | st.integers(min_value=10**308, max_value=10**400) | st.integers(-(10**400), -(10**308)))
+@example(10**309)
+@example(-(10**309))
 def test_no_rule_raises_anything_but_invalid(value: object) -> None:
     for rule in (
         *(validation.slug, validation.uid, validation.name, validation.description, validation.patterns),
