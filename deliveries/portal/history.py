@@ -16,6 +16,7 @@ from deliveries.models import Job
 from deliveries.portal.filters import DeliveryFilter, EventFilter, SearchForm, choices_of
 from deliveries.services import deliveries, exports, jobs, searching
 from deliveries.services.exports import Format, TooManyRows
+from deliveries.services.history import EPOCH
 from deliveries.services.jobs import JobRunning
 from deliveries.services.listing import Kind, ListFilter
 from tenants import access, ids, paging
@@ -82,7 +83,9 @@ def delivery_filter(tenant: Tenant, query: QueryDict) -> tuple[DeliveryFilter, L
 def _with_search(wanted: ListFilter) -> ListFilter:
     if wanted.text is None or wanted.since is not None:
         return wanted
-    return replace(wanted, since=(wanted.until or timezone.now()) - SEARCHED)
+    # Nothing is older than that, and the calendar ends not far before the first year that a form takes.
+    until = max(wanted.until or timezone.now(), EPOCH)
+    return replace(wanted, since=until - SEARCHED)
 
 
 def filter_of(tenant: Tenant, kind: Kind, query: QueryDict) -> tuple[SearchForm, ListFilter | None]:

@@ -141,6 +141,25 @@ def test_without_a_period_text_is_looked_for_in_the_last_thirty_days(tenant: Ten
     assert "Nothing matches" in text_of(page)
 
 
+@pytest.mark.parametrize("kind", ["events", "deliveries"])
+@pytest.mark.parametrize(
+    "period",
+    [
+        {"until": "0001-01-01T00:00"},
+        {"since": "0001-01-01T00:00"},
+        {"until": "9999-12-31T23:59"},
+        {"since": "9999-12-31T23:59"},
+    ],
+)
+def test_a_period_may_end_where_the_calendar_does(tenant: Tenant, kind: str, period: dict[str, str]) -> None:
+    publish(tenant)
+
+    page = browser(tenant).get(path(tenant, kind), {"q": "x", **period})
+
+    assert page.status_code == 200
+    assert "Nothing matches" in text_of(page)
+
+
 def test_a_period_is_a_filter_too_and_a_time_goes_before_it(tenant: Tenant) -> None:
     make_endpoint(tenant)
     publish(tenant)
