@@ -94,6 +94,9 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
             events.append(_event(item, entry, idempotency, batch))
         else:
             counters.add(f"publishes:{'malformed_json' if isinstance(item, MalformedJson) else 'invalid'}")
+    if not events and entry.is_suspended:
+        # There is no event by which `ingest` would notice.
+        raise problem_of(Refused(Refusal.TENANT_SUSPENDED))
     if batch is not None and not events:
         return with_rate(request, _answered_once(batch))
     results = _run(request, events)
@@ -114,10 +117,11 @@ def publish_batch(request: HttpRequest, tenant: str) -> HttpResponse:
 class _Entry:
     """Who publishes for whom, and the raw body."""
 
-    __slots__ = ("body", "hops", "tenant_id")
+    __slots__ = ("body", "hops", "is_suspended", "tenant_id")
 
-    def __init__(self, *, tenant_id: bytes, body: bytes, hops: int) -> None:
+    def __init__(self, *, tenant_id: bytes, is_suspended: bool, body: bytes, hops: int) -> None:
         self.tenant_id = tenant_id
+        self.is_suspended = is_suspended
         self.body = body
         self.hops = hops
 
@@ -139,7 +143,7 @@ def _enter(request: HttpRequest, reference: str) -> _Entry:
     if int(meta.get("CONTENT_LENGTH") or 0) > MAX_BATCH_BYTES:
         raise problems.too_large(MAX_BATCH_BYTES)
     hops = _hops(meta.get("HTTP_WEBHOOK_HOPS", ""))
-    return _Entry(tenant_id=facts.id.bytes, body=request.body, hops=hops)
+    return _Entry(tenant_id=facts.id.bytes, is_suspended=facts.is_suspended, body=request.body, hops=hops)
 
 
 def _authenticated(request: HttpRequest) -> access.Caller:

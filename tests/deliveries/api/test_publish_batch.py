@@ -9,7 +9,7 @@ from django.utils import timezone
 from deliveries.models import Event
 from deliveries.pipeline.database import connect
 from tenants.idempotency import lock_key
-from tenants.models import Tenant
+from tenants.models import IdempotencyRecord, Tenant
 from tenants.services.audit import COMMAND
 from tenants.services.event_types import create_event_type
 from tenants.services.tenants import update_tenant
@@ -50,6 +50,24 @@ def test_a_suspended_tenants_batch_is_refused_as_a_whole(tenant: Tenant) -> None
     assert json.loads(refused.content)["code"] == "tenant_suspended"
     assert json.loads(taken.content)["accepted"] == 2
     assert events_of(tenant) == 2
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_suspended_tenants_batch_without_a_single_event_is_refused_as_well(
+    tenant: Tenant, key: str | None
+) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+    body = {"events": [{"type": "order.created"}]}
+    update_tenant(actor=COMMAND, tenant=tenant, status="suspended")
+
+    refused = api.post(path, body, idempotency_key=key)
+    kept = IdempotencyRecord.objects.filter(space=tenant.id).count()
+    update_tenant(actor=COMMAND, tenant=tenant, status="active")
+    taken = api.post(path, body, idempotency_key=key)
+
+    assert (refused.status_code, json.loads(refused.content)["code"], kept) == (403, "tenant_suspended", 0)
+    assert (taken.status_code, json.loads(taken.content)["rejected"]) == (202, 1)
 
 
 def test_the_batch_of_a_tenant_that_was_deleted_a_moment_ago_finds_nothing(tenant: Tenant) -> None:
