@@ -10,5 +10,8 @@ LAST_HOP: Final = f"webhook-hops: {MAX_HOPS}"
 
 
 def hops_of(header: str) -> int:
-    """From `webhook-hops`. What is no small number counts as none."""
-    return int(header) if header.isascii() and header.isdigit() and len(header) < 4 else 0
+    """From `webhook-hops`. A number of many digits counts as the most; what is no number counts as none."""
+    if not (header.isascii() and header.isdigit()):
+        return 0
+    digits = header.lstrip("0")
+    return int(digits or "0") if len(digits) < 4 else MAX_HOPS
