@@ -85,6 +85,7 @@ __all__ = [
     "list_of",
     "mask_headers",
     "mask_query",
+    "mask_response_headers",
     "mask_url",
     "matching",
     "max_in_flight",
@@ -588,3 +589,29 @@ def _masked_parameter(parameter: str) -> str:
 def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers as they may be shown: values of sensitive ones are hidden."""
     return {name: MASK if is_sensitive_header(name) else value for name, value in headers.items()}
+
+
+def mask_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of a receiver's answer as they may be shown: credentials in the URLs that they name are hidden, too."""
+    return {name: _masked_links(name.lower(), value) for name, value in mask_headers(headers).items()}
+
+
+# Lines of one name are joined by a comma and a blank. Between the brackets of a link anything may stand, blanks too.
+_LINKS = {
+    "location": re.compile(r"(?:(?!, ).)+", re.DOTALL),
+    "content-location": re.compile(r"(?:(?!, ).)+", re.DOTALL),
+    "refresh": re.compile(r"[^\s\"]+"),
+    "link": re.compile(r"(?<=<)[^>]+|[^\s<>\"]+"),
+}
+"""Response headers with URLs in them, and what of their values is masked as one."""
+
+
+def _masked_links(name: str, value: str) -> str:
+    links = _LINKS.get(name)
+    return value if links is None else links.sub(lambda link: _masked_link(link[0]), value)
+
+
+def _masked_link(link: str) -> str:
+    """As `mask_url`, and behind the hash, where sign-ins put what they give."""
+    url, hash_, fragment = link.partition("#")
+    return f"{mask_url(url)}{hash_}{mask_query(fragment)}"

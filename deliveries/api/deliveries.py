@@ -177,7 +177,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         },
         "remote_ip": attempt.remote_ip,
         "request_headers": header_map(attempt.request_headers),
-        "response_headers": validation.mask_headers(header_map(attempt.response_headers)),
+        "response_headers": validation.mask_response_headers(header_map(attempt.response_headers)),
         "response_body": readable(attempt.response_body),
         "response_truncated": attempt.is_truncated,
     }

@@ -104,7 +104,7 @@ def shown_attempt(
         request_line="" if sent is None else f"{sent.method} {sent.url}",
         is_as_sent=sent is not None and sent.content_type == _content_type(headers),
         curl=None if sent is None else curl(sent, headers),
-        response_headers=validation.mask_headers(header_map(attempt.response_headers)),
+        response_headers=validation.mask_response_headers(header_map(attempt.response_headers)),
         response=payload(attempt.response_body),
         is_erased=is_erased,
     )

@@ -387,6 +387,41 @@ def test_masking_of_headers() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Location", "https://a.example/in?token=s3cret&x=1", "https://a.example/in?token=***&x=1"),
+        ("location", "/in?x=1&api_key=s3cret", "/in?x=1&api_key=***"),
+        ("location", "/in?token=s3 cret", "/in?token=***"),
+        ("location", "https://me:s3cret@a.example/", "https://***@a.example/"),
+        (
+            "location",
+            "https://a.example/in#access_token=s3cret&x=1",
+            "https://a.example/in#access_token=***&x=1",
+        ),
+        ("location", "/a?x=1, /b?token=s3cret", "/a?x=1, /b?token=***"),
+        ("content-location", "/in?x=1&token=s3cret", "/in?x=1&token=***"),
+        ("Refresh", "5; url=https://a.example/in?token=s3cret", "5; url=https://a.example/in?token=***"),
+        ("refresh", '0;URL="/in?token=s3cret"', '0;URL="/in?token=***"'),
+        (
+            "Link",
+            '<https://a.example/?page=2&token=s3cret>; rel="next", </l?key=s3cret>;rel=last',
+            '<https://a.example/?page=2&token=***>; rel="next", </l?key=***>;rel=last',
+        ),
+        (
+            "link",
+            '<https://a.example/?token=s3 cret>; anchor="/x?key=s3cret"',
+            '<https://a.example/?token=***>; anchor="/x?key=***"',
+        ),
+        ("location", "https://a.example/in?page=2#top", "https://a.example/in?page=2#top"),
+        ("set-cookie", "session=s3cret", "***"),
+        ("x-team", "/in?token=of-another-header", "/in?token=of-another-header"),
+    ],
+)
+def test_masking_of_links_in_response_headers(name: str, value: str, expected: str) -> None:
+    assert validation.mask_response_headers({name: value}) == {name: expected}
+
+
 # --- names and patterns -----------------------------------------------------------------------------------------------
 
 

@@ -150,7 +150,8 @@ def test_attempts_are_told_whole(tenant: Tenant) -> None:
         status_code=503,
         remote_ip="203.0.113.7",
         request_headers=b"content-type: application/json\nx-team: a\nauthorization: ***",
-        response_headers=b"HTTP/1.1 503 No\r\nVia: a\r\nvia: b\r\nSet-Cookie: id=1\r\n\r\n",
+        response_headers=b"HTTP/1.1 503 No\r\nVia: a\r\nvia: b\r\nSet-Cookie: id=1\r\n"
+        b"Location: /in?token=s3cret&x=1\r\n\r\n",
         response_body=b"a\x00b\xff\xc3\xa9",
         is_truncated=True,
     )
@@ -174,7 +175,7 @@ def test_attempts_are_told_whole(tenant: Tenant) -> None:
             "x-team": "a",
             "authorization": "***",
         },
-        "response_headers": {"Via": "a, b", "Set-Cookie": "***"},
+        "response_headers": {"Via": "a, b", "Set-Cookie": "***", "Location": "/in?token=***&x=1"},
         "response_body": "a\ufffdb\ufffdé",
         "response_truncated": True,
     }

@@ -7,7 +7,7 @@ import pytest
 
 from deliveries.models import Attempt
 from deliveries.pipeline.outcome import Outcome
-from deliveries.portal.showing import MOST_SHOWN, State, checklist, payload, waterfall
+from deliveries.portal.showing import MOST_SHOWN, State, checklist, payload, shown_attempt, waterfall
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,18 @@ def test_every_outcome_has_a_checklist_and_plain_http_has_no_certificate(outcome
 def attempt(**fields: Any) -> Attempt:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return Attempt(**({"number": 1, "started_at": at, "duration_ms": 100.0, "outcome": "succeeded"} | fields))
+
+
+def test_credentials_in_the_urls_of_an_answer_are_masked() -> None:
+    answered = attempt(
+        request_headers=b"",
+        response_headers=b"HTTP/1.1 302 Found\r\nLocation: /in?token=s3cret\r\n\r\n",
+        response_body=b"",
+    )
+
+    shown = shown_attempt(answered, is_https=True, is_erased=False)
+
+    assert shown.response_headers == {"Location": "/in?token=***"}
 
 
 def test_the_waterfall_lays_phases_end_to_end() -> None:
