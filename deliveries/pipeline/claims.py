@@ -155,7 +155,7 @@ def claim_keys(
         return fresh
     places = sorted(first)
     is_locked = _lock(connection, places)
-    kept = _look(connection, places, [_seconds(first[place]) for place in places])
+    kept = _look(connection, places, [_seconds(first[place].event) for place in places])
     for place, one in sorted(first.items()):
         idempotency = one.event.idempotency
         assert idempotency is not None
@@ -178,6 +178,34 @@ def claim_keys(
     return fresh
 
 
+def answer_again(
+    connection: psycopg.Connection[Row], events: Sequence[NewEvent], results: list[Result | None]
+) -> None:
+    """What today's settings refuse, and was accepted before: the same request gets its first reply.
+
+    Only refused events with a key cost a look. It needs no lock: who is still writing has not been answered either. Of a
+    suspended tenant all are refused, replays too.
+    """
+    refused: dict[Place, list[int]] = {}
+    for position, (event, result) in enumerate(zip(events, results, strict=True)):
+        if (
+            event.idempotency is not None
+            and isinstance(result, Refused)
+            and result.reason not in TENANT_REFUSALS
+        ):
+            refused.setdefault((event.tenant_id, event.idempotency.key), []).append(position)
+    if not refused:
+        return
+    places = sorted(refused)
+    kept = _look(connection, places, [_seconds(events[refused[place][0]]) for place in places])
+    for place, (fingerprint, body, event_id) in kept.items():
+        for position in refused[place]:
+            idempotency = events[position].idempotency
+            assert idempotency is not None
+            if idempotency.fingerprint == fingerprint and event_id is not None:
+                results[position] = Accepted(event_id, body, is_replayed=True)
+
+
 def _lock(connection: psycopg.Connection[Row], places: list[Place]) -> dict[int, bool]:
     numbers = sorted({lock_key(*place) for place in places})
     return dict(
@@ -187,9 +215,9 @@ def _lock(connection: psycopg.Connection[Row], places: list[Place]) -> dict[int,
     )
 
 
-def _seconds(one: Prepared) -> int:
-    assert one.event.idempotency is not None
-    return one.event.idempotency.seconds
+def _seconds(event: NewEvent) -> int:
+    assert event.idempotency is not None
+    return event.idempotency.seconds
 
 
 def _look(connection: psycopg.Connection[Row], places: list[Place], seconds: list[int]) -> dict[Place, Kept]:

@@ -27,6 +27,7 @@ from deliveries.pipeline import arrays, counters, fifo
 from deliveries.pipeline.claims import (
     TENANT_REFUSALS,
     Place,
+    answer_again,
     batches_of,
     claim_batches,
     claim_keys,
@@ -170,6 +171,8 @@ _group_commit = GroupCommit(_run)
 def _publish(connection: psycopg.Connection[Row], events: Sequence[NewEvent], read: "_Read") -> list[Result]:
     results: list[Result | None] = [None] * len(events)
     prepared = _prepare(connection, events, read, results)
+    if any(results):
+        answer_again(connection, events, results)
     batches = batches_of(events, results)
     if batches:
         written = _write_batches(connection, prepared, batches, read.now, results)

@@ -11,7 +11,7 @@ from deliveries.pipeline.database import connect
 from tenants.idempotency import lock_key
 from tenants.models import IdempotencyRecord, Tenant
 from tenants.services.audit import COMMAND
-from tenants.services.event_types import create_event_type
+from tenants.services.event_types import archive_event_type, create_event_type
 from tenants.services.tenants import update_tenant
 from tests.support.api import make_tenant, tenant_api
 
@@ -110,6 +110,23 @@ def test_another_batch_with_the_key_of_an_earlier_one_leaves_nothing(
     assert refused.status_code == 422
     assert json.loads(refused.content)["code"] == "idempotency_key_reused"
     assert events_of(tenant) == 2
+
+
+@pytest.mark.parametrize("key", [None, "of-the-batch"])
+def test_items_that_were_accepted_get_their_reply_again_although_they_would_be_refused_by_now(
+    tenant: Tenant, key: str | None
+) -> None:
+    api = tenant_api(tenant)
+    path = f"/tenants/{tenant.slug}/events/batch"
+    first = json.loads(api.post(path, keyed("a")).content)["data"][0]
+    archive_event_type(actor=COMMAND, tenant=tenant, name="order.created", is_archived=True)
+
+    again = json.loads(api.post(path, keyed("a", "b"), idempotency_key=key).content)
+
+    assert (again["accepted"], again["rejected"]) == (1, 1)
+    assert again["data"][0] == first
+    assert again["data"][1]["error"]["code"] == "event_type_archived"
+    assert events_of(tenant) == 1
 
 
 def test_a_batch_whose_items_have_keys_of_their_own_holds_its_key_too(tenant: Tenant) -> None:

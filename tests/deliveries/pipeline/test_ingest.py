@@ -372,6 +372,55 @@ def test_a_key_that_stands_twice_in_one_group_makes_one_event() -> None:
     assert len(events_of(tenant)) == 2
 
 
+@pytest.mark.parametrize(
+    ("refusal_now", "event_type", "of_tenant"),
+    [
+        (Refusal.EVENT_TYPE_ARCHIVED, {"archived_at": timezone.now()}, {}),
+        (Refusal.UNKNOWN_EVENT_TYPE, {"name": "order.made"}, {}),
+        (Refusal.SCHEMA_VIOLATION, {"schema": {"required": ["total"]}}, {}),
+        (Refusal.PAYLOAD_TOO_LARGE, {}, {"limits": {"payload_bytes": 3}}),
+        (Refusal.TENANT_RATE_LIMITED, {}, {"limits": {"events_per_second": 0.01}}),
+    ],
+)
+def test_the_same_request_gets_the_first_reply_although_it_would_be_refused_by_now(
+    refusal_now: Refusal, event_type: dict[str, Any], of_tenant: dict[str, Any]
+) -> None:
+    tenant = make_tenant()
+    make_endpoint(tenant, URL)
+    first = publish(tenant, b'{"n":1}', idempotency=Idempotency("k", b"1" * 32))
+    if event_type:
+        EventType.objects.filter(tenant=tenant).update(**event_type)
+    if of_tenant:
+        Tenant.objects.filter(id=tenant.id).update(**of_tenant)
+    raise_version(tenant)
+    if refusal_now is Refusal.TENANT_RATE_LIMITED:
+        publish(tenant)
+
+    again, other, without = ingest.publish(
+        [
+            new_event(tenant, b'{"n":1}', idempotency=Idempotency("k", b"1" * 32)),
+            new_event(tenant, b'{"n":2}', idempotency=Idempotency("k", b"2" * 32)),
+            new_event(tenant, b'{"n":1}'),
+        ]
+    )
+
+    assert again == Accepted(first.event_id, first.reply, is_replayed=True)
+    assert [refusal(other), refusal(without)] == [refusal_now] * 2
+    stored = [event.id.bytes for event in events_of(tenant)]
+    assert stored[0] == first.event_id
+    assert len(stored) == 1 + (refusal_now is Refusal.TENANT_RATE_LIMITED)
+
+
+def test_a_suspended_tenant_gets_no_reply_again() -> None:
+    tenant = make_tenant()
+    publish(tenant, idempotency=Idempotency("k", b"1" * 32))
+    Tenant.objects.filter(id=tenant.id).update(status="suspended")
+
+    (again,) = ingest.publish([new_event(tenant, idempotency=Idempotency("k", b"1" * 32))])
+
+    assert refusal(again) is Refusal.TENANT_SUSPENDED
+
+
 def test_a_refused_request_does_not_keep_its_key() -> None:
     tenant = make_tenant()
     wrong = keyed(tenant, "k")
