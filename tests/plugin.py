@@ -44,7 +44,7 @@ TOGETHER = (
 """Each for one worker: what their fixtures start or fill takes longer than most of their tests, or they look at what all
 of the server has."""
 
-FUZZ_EXAMPLES = int(os.environ.get("WEBHOOKS_FUZZ_EXAMPLES", "100"))
+FUZZ_EXAMPLES = int(os.environ.get("WEBHOOKS_FUZZ_EXAMPLES", "40"))
 FUZZ_SEED = int(os.environ.get("WEBHOOKS_FUZZ_SEED", "1"))
 
 servers = pytest.StashKey[Servers]()
@@ -73,6 +73,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
             urlsplit(os.environ["CELERY_BROKER_URL"])._replace(path=f"/{number}").geturl()
         )
     return (yield)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a lease to run out or a process to start, one at a time."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_report_header() -> str:
