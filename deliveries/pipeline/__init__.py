@@ -7,7 +7,8 @@
   ordering key be due.
 - `wake`, after the commit, tells the lanes of those endpoints that work waits, and nudges a dispatcher if some were idle.
 - `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below. `needs` says which lanes to
-  load, give back or look at next; `results` what an answer means for its delivery. What it has in memory is its `book`.
+  load, give back or look at next; `results` what an answer means for its delivery. What it has in memory is its `book`,
+  with the `payloads` that the deliveries share.
   Three threads talk to the database for it: the `heart`, which renews its `lease`, and two that are a `clerk` each.
 - `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue; one such round of the
   lanes thread is in `rounds`. `endpoints` is what must be known of an endpoint to send to it.

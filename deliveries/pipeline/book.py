@@ -14,7 +14,7 @@ hangs is not back soon, and whoever comes next is not known yet either.
 import heapq
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.health import Health, Hold
 from deliveries.pipeline.lanes import LATEST_COMMIT_SECONDS, LaneHealth, Owed, Release
+from deliveries.pipeline.payloads import Payloads
 
 MAX_LOADED = 4_096
 """Deliveries in memory that are not in the air. About a quarter of a second of work."""
@@ -31,12 +32,6 @@ MAX_LANES = 4_096
 
 MAX_LOAD = 512
 """Deliveries loaded of one lane at a time, at most."""
-
-PAYLOAD_BYTES = 24 * 1024 * 1024
-"""Payloads in memory at once."""
-
-LANE_PAYLOAD_BYTES = 1024 * 1024
-"""Payloads fetched ahead for one lane in a round, beyond its first: one that hangs keeps no more memory than this."""
 
 BUSY_LANES = 32
 """Of a tenant that the others are served apart from."""
@@ -69,61 +64,6 @@ NO_ID = b"\x00" * 16
 def beginning(owed_from: datetime | None, *, is_piling_up: bool) -> datetime:
     """Behind which due time to look for the oldest that a lane owes. Where versions pile up, not from the very first on."""
     return owed_from if is_piling_up and owed_from is not None else BEGINNING
-
-
-@dataclass(slots=True, eq=False)
-class Payload:
-    """An event's data, shared by all its deliveries in memory; or what a transformation made of it for one of them."""
-
-    key: bytes
-    """`Owed.payload_key`."""
-    tenant_id: bytes
-    id_text: str
-    type: str
-    occurred_at: datetime
-    data: bytes | None
-    hops: int
-    channels: list[str] | None
-    size: int
-    """Bytes it takes in memory: the data, and the body made of it."""
-    fetched_at: float
-    users: int = 0
-    """Deliveries in the air that carry it."""
-    encoded: dict[str, tuple[list[str], bytes]] = field(default_factory=dict)
-    """By format: header lines that say what it is, and body."""
-    traceparent: str | None = None
-    """Of its publish, if that is traced."""
-
-
-def memory_of(size: int) -> int:
-    """Bytes that a payload takes in memory: the data, and the body made of it."""
-    return 2 * size + 500
-
-
-@dataclass(slots=True)
-class PayloadRoom:
-    """What may be fetched now. A tenant gets more only while it has less waiting or in the air than is free."""
-
-    free: int
-    pinned: dict[bytes, int]
-    """By tenant."""
-    ahead: dict[bytes, int] = field(default_factory=dict)
-    """By lane, in this round."""
-    weights: Mapping[bytes, int] = field(default_factory=dict)
-    """Of the tenants whose weight is not 1."""
-
-    def is_full(self, tenant_id: bytes) -> bool:
-        return self.pinned.get(tenant_id, 0) >= self.free * self.weights.get(tenant_id, 1)
-
-    def take(self, *, tenant_id: bytes, endpoint_id: bytes, size: int) -> bool:
-        needed = memory_of(size)
-        ahead = self.ahead.get(endpoint_id, 0)
-        if needed > self.free or self.is_full(tenant_id) or (ahead and ahead + needed > LANE_PAYLOAD_BYTES):
-            return False
-        self.free -= needed
-        self.pinned[tenant_id] = self.pinned.get(tenant_id, 0) + needed
-        self.ahead[endpoint_id] = ahead + needed
-        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -326,11 +266,7 @@ class Book:
         """In the air of lanes that are not quick: what hangs, and what may."""
         self.most_in_doubt = max(1, capacity // 2)
         self.loaded = 0
-        self.payloads: dict[bytes, Payload] = {}
-        self.unused: OrderedDict[bytes, Payload] = OrderedDict()
-        self.payload_bytes = 0
-        self.pinned: dict[bytes, int] = {}
-        """Bytes of payloads that wait to be sent or are in the air, by tenant."""
+        self.payloads = Payloads()
 
     # --- lanes --------------------------------------------------------------------------------------------------------
 
@@ -446,7 +382,7 @@ class Book:
         self.loaded -= len(line)
         lane.share.loaded -= len(line)
         for owed in line:
-            self._unpin(owed.payload_key)
+            self.payloads.unpin(owed.payload_key)
         return True
 
     def drop_queue(self, lane: HeldLane) -> None:
@@ -454,7 +390,7 @@ class Book:
             self.drop_line(lane, head_id)
         count = len(lane.queue)
         for owed in lane.queue:
-            self._unpin(owed.payload_key)
+            self.payloads.unpin(owed.payload_key)
         lane.queue.clear()
         self.loaded -= count
         lane.share.loaded -= count
@@ -479,7 +415,7 @@ class Book:
         self.loaded -= len(gone)
         lane.share.loaded -= len(gone)
         for owed in gone:
-            self._unpin(owed.payload_key)
+            self.payloads.unpin(owed.payload_key)
 
     # --- who may start next -------------------------------------------------------------------------------------------
 
@@ -685,56 +621,3 @@ class Book:
         lane.flying[delivery_id] -= 1
         if not lane.flying[delivery_id]:
             del lane.flying[delivery_id], lane.flying_due[delivery_id]
-
-    # --- payloads -----------------------------------------------------------------------------------------------------
-    #
-    # What was fetched stays until it was sent once; what nobody carries any more goes, the oldest first, when room is
-    # needed. So the budget covers what waits and what is in the air together.
-
-    def put_payload(self, payload: Payload) -> None:
-        if payload.key in self.payloads:
-            return
-        self.payloads[payload.key] = payload
-        self.payload_bytes += payload.size
-        self._pin(payload)
-
-    def use_payload(self, payload: Payload) -> None:
-        if not payload.users and self.unused.pop(payload.key, None) is not None:
-            self._pin(payload)
-        payload.users += 1
-
-    def done_with(self, payload: Payload) -> None:
-        payload.users -= 1
-        self._unpin(payload.key)
-
-    def _pin(self, payload: Payload) -> None:
-        self.pinned[payload.tenant_id] = self.pinned.get(payload.tenant_id, 0) + payload.size
-
-    def _unpin(self, key: bytes) -> None:
-        payload = self.payloads.get(key)
-        if payload is not None and not payload.users and key not in self.unused:
-            self.unused[key] = payload
-            left = self.pinned[payload.tenant_id] - payload.size
-            if left:
-                self.pinned[payload.tenant_id] = left
-            else:
-                del self.pinned[payload.tenant_id]
-
-    def room_for_payloads(self) -> PayloadRoom:
-        """What may be fetched now; makes room by forgetting what nobody carries."""
-        while self.unused and self.payload_bytes > PAYLOAD_BYTES // 2:
-            self._forget(next(iter(self.unused)))
-        return PayloadRoom(
-            max(0, PAYLOAD_BYTES - self.payload_bytes), dict(self.pinned), weights=self.weights
-        )
-
-    def unpin_stale(self, *, before: float) -> None:
-        """Payloads whose lane was lost before they were sent."""
-        for payload in list(self.payloads.values()):
-            if not payload.users and payload.fetched_at < before:
-                self._unpin(payload.key)
-
-    def _forget(self, key: bytes) -> None:
-        payload = self.unused.pop(key)
-        del self.payloads[key]
-        self.payload_bytes -= payload.size

@@ -36,7 +36,6 @@ from deliveries.pipeline.book import (
     SLOW_SECONDS,
     Book,
     HeldLane,
-    Payload,
 )
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row
@@ -47,6 +46,7 @@ from deliveries.pipeline.heart import ClockOff, Heart, boottime
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, stale, wanted
 from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
+from deliveries.pipeline.payloads import Payload
 from deliveries.pipeline.record import BY_INDEX, Result, record
 from deliveries.pipeline.request import Flight, no_answer, payload_of, prepare
 from deliveries.pipeline.results import PLATFORM_FAULT_WAIT, is_by_hand, result_of, wait_of
@@ -174,7 +174,7 @@ class Dispatcher:
         self.prepare = prepare if traces is None else traces.prepare
         self.tokens = Tokens(user_agent_line=self.user_agent_line)
         self.book = Book(capacity=self.capacity, linger_seconds=dry_seconds)
-        self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads)
+        self.round_worker = RoundWorker(me=self.me, payloads=self.book.payloads.by_key)
         self.results: list[Result] = []
         self.result_lanes: list[HeldLane] = []
         self.result_bytes = 0
@@ -345,7 +345,7 @@ class Dispatcher:
                 self._send_batch(lane, lane.config.batch, now)
                 continue
             owed = lane.queue[0]
-            payload = book.payloads.get(owed.payload_key)
+            payload = book.payloads.by_key.get(owed.payload_key)
             if payload is None:
                 lane.is_hungry = True
                 self.hungry.add(lane)
@@ -356,7 +356,7 @@ class Dispatcher:
 
     def _send_batch(self, lane: HeldLane, rule: BatchRule, now: float) -> None:
         """What goes together, in one request; or look again a little later."""
-        payloads = self.book.payloads
+        payloads = self.book.payloads.by_key
         at = time.monotonic()
         together = batches.ready(
             lane.queue,
@@ -410,12 +410,12 @@ class Dispatcher:
         *,
         others: Sequence[tuple[Owed, Payload]] = (),
     ) -> None:
-        self.book.use_payload(payload)
+        self.book.payloads.use(payload)
         flight = Flight(lane, owed, payload, time.monotonic())
         if others:
             flight.others = others
             for _, other in others:
-                self.book.use_payload(other)
+                self.book.payloads.use(other)
         self.flights.append(flight)
         if len(lane.queue) < lane.ahead:
             self.attention.add(lane)
@@ -517,9 +517,9 @@ class Dispatcher:
         self.book.answered(
             lane, is_good=is_good, is_timeout=outcome is Outcome.TIMEOUT, was_slow=flight.is_slow
         )
-        self.book.done_with(flight.payload)
+        self.book.payloads.done_with(flight.payload)
         for _, other in flight.others:
-            self.book.done_with(other)
+            self.book.payloads.done_with(other)
         if wish is not None:
             answer.detail = answer.detail or WISHES[wish]
         if wish is Wish.DISABLE:
@@ -735,7 +735,7 @@ class Dispatcher:
         has_work = is_taking or is_checking or bool(releasing or loading or clearing or waiting or changed)
         if not has_work and not self.hungry:
             return
-        room = book.room_for_payloads()
+        room = book.payloads.room(book.weights)
         fetch = missing(self.hungry, book=book, room=room)
         if not has_work and not fetch:
             return
@@ -772,7 +772,7 @@ class Dispatcher:
             self.next_patrol = now + PATROL_SECONDS
         if is_checking:
             self.next_check = now + CHECK_SECONDS
-            book.unpin_stale(before=now - 60)
+            book.payloads.unpin_stale(before=now - 60)
         if is_taking:
             self.next_take = now + (EAGER_PAUSE if now - self.last_work < EAGER_SECONDS else PATIENT_PAUSE)
         for lane in keeping:
@@ -838,7 +838,7 @@ class Dispatcher:
                 lane.is_unfinished = plan.ended[taken.endpoint_id] >= lanes.END_BATCH
                 self.attention.add(lane)
         for row in plan.payload_rows:
-            book.put_payload(payload_of(row, now))
+            book.payloads.put(payload_of(row, now))
         self._loaded(plan)
         for endpoint_id in plan.woken:
             if (held := book.lanes.get(endpoint_id)) is not None:
@@ -860,7 +860,7 @@ class Dispatcher:
                 book.forget(lane, plan.ended_meanwhile)
                 self.attention.add(lane)
         for hungry in list(self.hungry):
-            if not hungry.queue or hungry.queue[0].payload_key in book.payloads:
+            if not hungry.queue or hungry.queue[0].payload_key in book.payloads.by_key:
                 hungry.is_hungry = False
                 self.hungry.discard(hungry)
                 book.offer(hungry)

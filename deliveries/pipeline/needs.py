@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from itertools import islice
 
-from deliveries.pipeline.book import MAX_LOAD, NO_ID, TURN_SECONDS, Book, HeldLane, PayloadRoom, beginning
+from deliveries.pipeline.book import MAX_LOAD, NO_ID, TURN_SECONDS, Book, HeldLane, beginning
 from deliveries.pipeline.lanes import Wanted
+from deliveries.pipeline.payloads import PayloadRoom
 from deliveries.pipeline.rounds import Round
 
 LANES_A_ROUND = 512
@@ -153,7 +154,7 @@ def stale(lanes: Iterable[HeldLane], *, book: Book) -> dict[bytes, datetime]:
 def missing(hungry: Iterable[HeldLane], *, book: Book, room: PayloadRoom) -> dict[bytes, bool]:
     """The payloads that the next deliveries of hungry lanes need, a few of each lane, as there is room."""
     fetch: dict[bytes, bool] = {}
-    payloads = book.payloads
+    payloads = book.payloads.by_key
     for lane in hungry:
         tenant_id = lane.share.tenant_id
         if room.is_full(tenant_id):

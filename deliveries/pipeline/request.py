@@ -14,11 +14,12 @@ from deliveries.pipeline.body import (
     source_of,
     wire_query,
 )
-from deliveries.pipeline.book import HeldLane, Payload, memory_of
+from deliveries.pipeline.book import HeldLane
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.outcome import Outcome
+from deliveries.pipeline.payloads import Payload, memory_of
 from deliveries.pipeline.signing import sign
 from deliveries.pipeline.transport import Answer, OutgoingRequest
 from tenants import ids

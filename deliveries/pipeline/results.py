@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
-from deliveries.pipeline.book import Payload
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.outcome import Outcome, is_final, retry_after_seconds
+from deliveries.pipeline.payloads import Payload
 from deliveries.pipeline.record import Result
 from deliveries.pipeline.request import Flight
 from deliveries.pipeline.retry import next_wait

@@ -13,10 +13,11 @@ from uuid import UUID
 import psycopg
 
 from deliveries.pipeline import lanes
-from deliveries.pipeline.book import MAX_LOAD, NO_ID, HeldLane, Payload, PayloadRoom, beginning
+from deliveries.pipeline.book import MAX_LOAD, NO_ID, HeldLane, beginning
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.endpoints import ConfigCache, EndpointConfig
 from deliveries.pipeline.lanes import Owed
+from deliveries.pipeline.payloads import Payload, PayloadRoom
 
 Connection = psycopg.Connection[Row]
 

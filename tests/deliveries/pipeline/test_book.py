@@ -1,4 +1,4 @@
-"""Who may start next, with numbers: slots, loads and payloads, shared by tenants, then lanes."""
+"""Who may start next, with numbers: slots and loads, shared by tenants, then lanes."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,14 +9,10 @@ import pytest
 
 from deliveries.pipeline.book import (
     BUSY_LANES,
-    LANE_PAYLOAD_BYTES,
     LATEST_COMMIT,
     MAX_LOADED,
-    PAYLOAD_BYTES,
     Book,
     HeldLane,
-    Payload,
-    memory_of,
 )
 from deliveries.pipeline.endpoints import EndpointConfig
 from deliveries.pipeline.lanes import Owed
@@ -102,21 +98,6 @@ def start(book: Book, most: int = 100_000) -> list[HeldLane]:
 
 def answer(book: Book, lane: HeldLane, *, is_good: bool = True, was_slow: bool = False) -> None:
     book.answered(lane, is_good=is_good, is_timeout=False, was_slow=was_slow)
-
-
-def a_payload(tenant_id: bytes, size: int) -> Payload:
-    return Payload(
-        key=new_id().bytes,
-        tenant_id=tenant_id,
-        id_text="evt_x",
-        type="order.created",
-        occurred_at=NOW,
-        data=b"",
-        hops=0,
-        channels=None,
-        size=memory_of(size),
-        fetched_at=0.0,
-    )
 
 
 def test_tenants_take_turns_and_within_a_tenant_its_lanes() -> None:
@@ -455,64 +436,3 @@ def test_nothing_is_owed_before_the_oldest_in_memory_and_what_may_be_committing_
     book.recorded(lane, oldest.id)
     lane.looked_from_beginning(NOW)
     assert lane.owed_from == older.due
-
-
-# --- payloads ---------------------------------------------------------------------------------------------------------
-
-
-def take_all(book: Book, tenant_id: bytes, size: int, *, lanes: int = 1000) -> int:
-    """How many payloads of one tenant, each for another lane, may be fetched and pinned."""
-    taken = 0
-    room = book.room_for_payloads()
-    while taken < lanes and room.take(tenant_id=tenant_id, endpoint_id=new_id().bytes, size=size):
-        book.put_payload(a_payload(tenant_id, size))
-        taken += 1
-    return taken
-
-
-def test_payloads_of_one_tenant_take_half_of_the_memory_and_the_next_one_half_of_the_rest() -> None:
-    book = Book(capacity=100)
-    half = PAYLOAD_BYTES // memory_of(262_144) // 2
-
-    counts = [take_all(book, a_tenant(), 262_144) for _ in range(3)]
-
-    assert counts == pytest.approx([half, half / 2, half / 4], abs=1)
-    assert book.payload_bytes <= PAYLOAD_BYTES
-
-
-def test_one_lane_fetches_no_more_than_its_part_ahead_but_always_its_first() -> None:
-    room = Book(capacity=100).room_for_payloads()
-    tenant, lane, large = a_tenant(), a_tenant(), a_tenant()
-    sizes = [262_144] * 5
-
-    taken = [room.take(tenant_id=tenant, endpoint_id=lane, size=size) for size in sizes]
-    first = room.take(tenant_id=tenant, endpoint_id=large, size=LANE_PAYLOAD_BYTES)
-
-    assert Counter(taken) == {True: LANE_PAYLOAD_BYTES // memory_of(262_144), False: 5 - 1}
-    assert first
-
-
-def test_what_nobody_carries_any_more_is_kept_while_there_is_room_and_not_counted_against_its_tenant() -> (
-    None
-):
-    book = Book(capacity=100)
-    tenant = a_tenant()
-    payloads = [a_payload(tenant, 1_000_000) for _ in range(12)]
-    for payload in payloads:
-        book.put_payload(payload)
-        book.use_payload(payload)
-    pinned = dict(book.pinned)
-    for payload in payloads:
-        book.done_with(payload)
-
-    room = book.room_for_payloads()
-
-    assert pinned == {tenant: 12 * memory_of(1_000_000)}
-    assert book.pinned == {}
-    assert PAYLOAD_BYTES // 2 - memory_of(1_000_000) < book.payload_bytes <= PAYLOAD_BYTES // 2
-    assert room.free == PAYLOAD_BYTES - book.payload_bytes
-    # The oldest went first; one that is used again counts again.
-    assert payloads[-1].key in book.payloads
-    assert payloads[0].key not in book.payloads
-    book.use_payload(payloads[-1])
-    assert book.pinned == {tenant: memory_of(1_000_000)}

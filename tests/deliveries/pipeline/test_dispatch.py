@@ -10,8 +10,8 @@ from django.db import connection
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, EndpointSecret, Event, Lane, Subscription
 from deliveries.pipeline import dispatch, ingest, needs, rounds
-from deliveries.pipeline.book import PAYLOAD_BYTES
 from deliveries.pipeline.outcome import Wish, wish_of
+from deliveries.pipeline.payloads import PAYLOAD_BYTES
 from deliveries.pipeline.wake import wake
 from tenants.ids import EVENT, to_text
 from tests.support.builders import (
@@ -329,7 +329,7 @@ def test_payloads_keep_within_their_budget_of_memory() -> None:
     dispatcher = make_dispatcher(dry_seconds=2.0)
 
     def look(_: Request) -> Reply:
-        seen.append(dispatcher.book.payload_bytes)
+        seen.append(dispatcher.book.payloads.bytes)
         return Reply()
 
     with Webhooks(a=look, b=look) as webhooks:
@@ -413,7 +413,7 @@ def test_what_transformations_made_counts_as_payload() -> None:
         with running() as one:
             webhooks.wait_for(8)
             until(lambda: one.dispatcher.book.loaded > 150)
-            in_memory = one.dispatcher.book.payload_bytes
+            in_memory = one.dispatcher.book.payloads.bytes
             webhooks.release()
             webhooks.wait_for(200)
 

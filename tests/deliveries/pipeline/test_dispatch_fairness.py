@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from deliveries.pipeline import ingest, lanes
-from deliveries.pipeline.book import BUSY_LANES, PAYLOAD_BYTES
+from deliveries.pipeline.book import BUSY_LANES
 from deliveries.pipeline.database import Row
+from deliveries.pipeline.payloads import PAYLOAD_BYTES
 from deliveries.pipeline.rounds import Round, RoundWorker
 from tests.support.builders import (
     deliveries_of,
@@ -198,5 +199,5 @@ def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenan
 
             assert request.at - published < 1
             until(lambda: delivery_of(event).status == "succeeded")
-            assert one.dispatcher.book.payload_bytes <= PAYLOAD_BYTES
+            assert one.dispatcher.book.payloads.bytes <= PAYLOAD_BYTES
             webhooks.release()

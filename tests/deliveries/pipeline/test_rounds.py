@@ -9,8 +9,8 @@ from django.db import connection
 
 from deliveries.models import Endpoint, Lane
 from deliveries.pipeline import lanes, lease
-from deliveries.pipeline.book import PayloadRoom
 from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.payloads import PayloadRoom
 from deliveries.pipeline.rounds import Round, RoundWorker
 from tenants.ids import new_id
 from tests.support.builders import lane_of, make_endpoints, make_tenant, publish
