@@ -44,7 +44,7 @@ TOGETHER = (
 """Each for one worker: what their fixtures start or fill takes longer than most of their tests, or they look at what all
 of the server has."""
 
-FUZZ_EXAMPLES = int(os.environ.get("WEBHOOKS_FUZZ_EXAMPLES", "40"))
+FUZZ_EXAMPLES = int(os.environ.get("WEBHOOKS_FUZZ_EXAMPLES", "20"))
 FUZZ_SEED = int(os.environ.get("WEBHOOKS_FUZZ_SEED", "1"))
 
 servers = pytest.StashKey[Servers]()

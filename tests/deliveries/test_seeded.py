@@ -20,8 +20,8 @@ from tests.support.portal import text_of
 from tests.support.seeded import Seeded, faults_of, forget, look, milliseconds, places, weeks
 
 WANTED = os.environ.get("WEBHOOKS_SEEDED")
-DELIVERIES = int(WANTED or 1_000_000)
-"""Without measuring, as many as are made in half a minute: its plans are those of ten million."""
+DELIVERIES = int(WANTED or 500_000)
+"""Without measuring, as many as are made in a quarter of a minute: its plans are those of ten million."""
 
 DAYS = 56 if WANTED else 8
 
