@@ -31,7 +31,6 @@ SLACK = 1 if WANTED else 4
 pytestmark = [
     pytest.mark.usefixtures("database"),
     pytest.mark.timeout(7_200 if WANTED else 300),
-    pytest.mark.alone,
 ]
 
 
@@ -58,6 +57,14 @@ def _forget_rollups() -> None:
         )
 
 
+def test_as_much_history_is_made_as_was_asked_for(seeded: Seeded) -> None:
+    """The first, and beside others: to make it takes longer than to look at it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT tenant_id) FROM deliveries_delivery")
+        assert cursor.fetchone() == (DELIVERIES, 50)
+
+
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["portal", "api", "admin", "sweep"])
 def test_whatever_is_looked_at_or_done_reads_little(seeded: Seeded, kind: str) -> None:
     faults = []
@@ -71,6 +78,7 @@ def test_whatever_is_looked_at_or_done_reads_little(seeded: Seeded, kind: str) -
     assert faults == []
 
 
+@pytest.mark.alone
 def test_among_ten_thousand_tenants_the_dashboard_tells_what_hurts_most(seeded: Seeded) -> None:
     page = text_of(operator().get(reverse("admin:index")))
 
