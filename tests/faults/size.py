@@ -36,7 +36,7 @@ SLACK = size("FAULT_SLACK", 0.1, 0)
 SLOWEST_MS = size("FAULT_SLOWEST_MS", 400, 100)
 """99 of 100 publishes are answered within this, fault or not. Waiting for a broker that does not answer takes longer."""
 
-ROUNDS = 15 if IS_FULL else 7
+ROUNDS = 15 if IS_FULL else 5
 """Of a comparison, which takes the median."""
 
 EVENTS = 10_000
