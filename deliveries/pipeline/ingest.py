@@ -481,8 +481,8 @@ def _insert(connection: psycopg.Connection[Row], prepared: list[Prepared], now: 
 
 
 def _array_text(channels: list[str] | None) -> str | None:
-    """A text[] literal. Channel names have no character that needs quoting."""
-    return None if channels is None else "{" + ",".join(channels) + "}"
+    """A text[] literal. Channel names have no character that needs escaping, but a bare `null` would be no text."""
+    return None if channels is None else "{" + ",".join(f'"{name}"' for name in channels) + "}"
 
 
 def _wake(connection: psycopg.Connection[Row], written: list[Prepared]) -> None:

@@ -212,6 +212,22 @@ def test_replay_goes_to_what_matches_now() -> None:
     assert len(deliveries_of(event)) == 2
 
 
+def test_a_channel_called_null_is_a_channel() -> None:
+    tenant = make_tenant()
+    make_type(tenant)
+    api = tenant_api(tenant)
+    wanted = make_endpoint(tenant, channels=["null"])
+    sent = {"type": "order.created", "data": {}, "channels": ["null", "NULL"]}
+
+    accepted = body(api.post(f"/tenants/{tenant.slug}/events", sent), 202)
+
+    shown = body(api.get(f"/tenants/{tenant.slug}/events/{accepted['id']}"))
+    assert accepted["channels"] == shown["channels"] == ["null", "NULL"]
+    assert listed(api, tenant, channel="null") == [accepted["id"]]
+    replayed = body(api.post(f"/tenants/{tenant.slug}/events/{accepted['id']}/replay", {}), 202)
+    assert [one["endpoint"] for one in replayed["data"]] == [ids.to_text("ep", wanted.id)]
+
+
 def test_replay_to_one_endpoint_whether_it_matches_or_not() -> None:
     tenant = make_tenant()
     make_type(tenant)
