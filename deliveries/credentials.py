@@ -121,7 +121,7 @@ def client_certificate(value: object) -> dict[str, str]:
         if field not in ("certificate", "private_key"):
             wrong.add(shown(field), "unknown_field", "There is no such field.")
     cleaned: dict[str, str] = {}
-    for field, rule in (("certificate", certificates), ("private_key", _private_key)):
+    for field, rule in (("certificate", _with_a_key), ("private_key", _private_key)):
         if value.get(field) is None:
             wrong.add(field, "required", "Must be given: one is of no use without the other.")
             continue
@@ -135,6 +135,19 @@ def client_certificate(value: object) -> dict[str, str]:
     return cleaned
 
 
+def _with_a_key(value: object) -> str:
+    """Certificates, the first with a public key that can be compared. Read lazily, a key of another kind shows only then."""
+    pem = certificates(value)
+    try:
+        x509.load_pem_x509_certificate(pem.encode()).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise Invalid(
+            "invalid_certificate",
+            "Must have a public key of RSA, an elliptic curve, Ed25519 or Ed448.",
+        ) from None
+    return pem
+
+
 def certificates(value: object) -> str:
     """One or more certificates in PEM, and nothing else: what was around them is gone."""
     pem = text(value, low=1, high=MAX_PEM_BYTES, is_multiline=True)
@@ -142,7 +155,7 @@ def certificates(value: object) -> str:
         raise Invalid("invalid_certificate", "Must hold certificates alone, no private key.")
     try:
         found = x509.load_pem_x509_certificates(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise Invalid("invalid_certificate", "Must be certificates in PEM.") from None
     if len(found) > MAX_CERTIFICATES:
         raise Invalid("too_many", said("Must be at most %(most)s certificates.", most=MAX_CERTIFICATES))

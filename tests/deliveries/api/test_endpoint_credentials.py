@@ -1,5 +1,6 @@
 """What an endpoint keeps beside its signing secret: taken, refused, kept, and never given out again."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -276,9 +277,32 @@ def protected() -> str:
     return pem.decode()
 
 
+def altered(old: str, new: str) -> str:
+    """The certificate with other bytes, in hexadecimal, at one place."""
+    lines = CERTIFICATE.strip().splitlines()
+    der = base64.b64decode("".join(lines[1:-1]))
+    assert der.count(bytes.fromhex(old)) == 1
+    text = base64.encodebytes(der.replace(bytes.fromhex(old), bytes.fromhex(new))).decode()
+    return f"{lines[0]}\n{text}{lines[-1]}\n"
+
+
+VERSION_30 = altered("a003020102", "a00302011d")
+KEY_OF_NO_KNOWN_KIND = altered("06072a8648ce3d0201", "06072a8648ce3d0263")
+KEY_ON_NO_KNOWN_CURVE = altered("06082a8648ce3d030107", "06082a8648ce3d030163")
+KEY_ON_NO_POINT = altered("03420004", "03420005")
+
+
 @pytest.mark.parametrize(
     ("fields", "errors"),
     [
+        *(
+            (
+                {"client_certificate": {"certificate": odd, "private_key": KEY}},
+                [("client_certificate.certificate", "invalid_certificate")],
+            )
+            for odd in (VERSION_30, KEY_OF_NO_KNOWN_KIND, KEY_ON_NO_KNOWN_CURVE, KEY_ON_NO_POINT)
+        ),
+        ({"ca_certificates": VERSION_30}, [("ca_certificates", "invalid_certificate")]),
         (
             {"client_certificate": {"certificate": CERTIFICATE}},
             [("client_certificate.private_key", "required")],
