@@ -4,7 +4,6 @@ What goes out comes back in unchanged. Coming in, a document may also be somebod
 envelope, schemas shared through `components`.
 """
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,11 @@ ID_PREFIX: Final = "urn:event-type:"
 
 COMPONENTS: Final = "#/components/schemas/"
 
+MAX_UNFOLDED: Final = 500_000
+"""Values of a document's schemas and examples, shared ones counted wherever they are used, and long texts as several. One
+mebibyte could unfold to gigabytes otherwise."""
+CHARACTERS_PER_VALUE: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -32,6 +36,22 @@ class Described:
     schema: dict[str, Any] | None = None
     example: dict[str, Any] | None = None
     is_archived: bool = False
+
+
+@dataclass(slots=True)
+class _Room:
+    """What a document may still unfold to."""
+
+    left: int = MAX_UNFOLDED
+
+    def take(self, value: Any) -> None:
+        """One value, without those within it."""
+        characters = 0
+        if isinstance(value, str):
+            characters = len(value)
+        elif isinstance(value, dict):
+            characters = sum(map(len, value))
+        self.left -= 1 + characters // CHARACTERS_PER_VALUE
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -97,12 +117,17 @@ def read_document(document: Any) -> list[Described]:
         wrong.add("webhooks", "required", "Must be an object with a path item for each event type.")
         webhooks = {}
     types = []
+    room = _Room()
     for name, item in webhooks.items():
+        if room.left < 0:
+            raise Invalid(
+                "too_large", "Its schemas, with what they share, are too large together.", at="webhooks"
+            )
         field = f"webhooks.{validation.shown(name)}"
         if wrong.check(field, validation.catalogue_event_type_name, name) is None:
             continue
         try:
-            types.append(_described(name, item, document))
+            types.append(_described(name, item, document, room))
         except InvalidContent as invalid:
             wrong.errors += [
                 error._replace(field=validation.join_path(field, error.field)) for error in invalid.errors
@@ -111,7 +136,7 @@ def read_document(document: Any) -> list[Described]:
     return types
 
 
-def _described(name: str, item: Any, document: dict[str, Any]) -> Described:
+def _described(name: str, item: Any, document: dict[str, Any], room: _Room) -> Described:
     item = _follow(item, document)
     operation = next((item[method] for method in ("post", "put", "get") if method in item), None)
     if not isinstance(operation, dict):
@@ -124,8 +149,8 @@ def _described(name: str, item: Any, document: dict[str, Any]) -> Described:
         name=name,
         description=wrong.check("description", validation.description, description) or "",
         group=wrong.check("tags", _group_of, operation.get("tags")) or "",
-        schema=wrong.check("schema", lambda value: _schema(value, document), content.get("schema")),
-        example=wrong.check("example", lambda _: _example(content, document), content),
+        schema=wrong.check("schema", lambda value: _schema(value, document, room), content.get("schema")),
+        example=wrong.check("example", lambda _: _example(content, document, room), content),
         is_archived=wrong.check("deprecated", validation.boolean, operation.get("deprecated", False))
         or False,
     )
@@ -159,7 +184,7 @@ def _content(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, A
     raise Invalid("invalid", "Must have a JSON body.", at="requestBody.content")
 
 
-def _schema(value: Any, document: dict[str, Any]) -> dict[str, Any] | None:
+def _schema(value: Any, document: dict[str, Any], room: _Room) -> dict[str, Any] | None:
     """The schema of `data`, complete in itself; None if anything goes."""
     if value is None or value is True:
         return None
@@ -174,13 +199,13 @@ def _schema(value: Any, document: dict[str, Any]) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             raise Invalid("invalid_type", "data must be a schema, an object.")
         value = _follow(value, document)
-    bundled = _bundled(value, document)
+    bundled = _bundled(value, document, room)
     if str(bundled.get("$id", "")).startswith(ID_PREFIX):
         del bundled["$id"]
     return bundled or None
 
 
-def _example(content: dict[str, Any], document: dict[str, Any]) -> dict[str, Any] | None:
+def _example(content: dict[str, Any], document: dict[str, Any], room: _Room) -> dict[str, Any] | None:
     value = content.get("example")
     examples = content.get("examples")
     if value is None and isinstance(examples, dict) and examples:
@@ -194,40 +219,48 @@ def _example(content: dict[str, Any], document: dict[str, Any]) -> dict[str, Any
         value = value["data"]
     if not isinstance(value, dict):
         raise Invalid("invalid_type", "data must be an object.")
+    waiting: list[Any] = [value]
+    while waiting:
+        current = waiting.pop()
+        room.take(current)
+        if isinstance(current, dict):
+            waiting += current.values()
+        elif isinstance(current, list):
+            waiting += current
     return value
 
 
-def _bundled(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+def _bundled(schema: dict[str, Any], document: dict[str, Any], room: _Room) -> dict[str, Any]:
     """A copy in which shared schemas of the document have become `$defs` of its own."""
-    if "$id" in schema:
-        # A resource of its own: its references mean itself.
-        return copy.deepcopy(schema)
-    names: dict[str, str] = {}
+    # One with an `$id` is a resource of its own: its references mean itself.
+    is_closed = "$id" in schema
     defs: dict[str, Any] = {}
+    waiting: list[str] = []
 
     def walk(value: Any) -> Any:
+        room.take(value)
         if isinstance(value, list):
             return [walk(entry) for entry in value]
         if not isinstance(value, dict):
             return value
         copied = {key: walk(entry) for key, entry in value.items()}
         reference = copied.get("$ref")
-        if isinstance(reference, str) and reference.startswith(COMPONENTS):
+        if not is_closed and isinstance(reference, str) and reference.startswith(COMPONENTS):
             name, slash, rest = reference.removeprefix(COMPONENTS).partition("/")
-            copied["$ref"] = f"#/$defs/{define(name)}{slash}{rest}"
+            if name not in defs:
+                defs[name] = {}
+                waiting.append(name)
+            copied["$ref"] = f"#/$defs/{name}{slash}{rest}"
         return copied
 
-    def define(name: str) -> str:
-        if name not in names:
-            found = _components(document).get(name.replace("~1", "/").replace("~0", "~"))
-            if not isinstance(found, dict | bool):
-                raise Invalid("invalid", f"$ref {validation.shown(COMPONENTS + name)} leads to nothing.")
-            names[name] = name
-            defs[name] = {}
-            defs[name] = walk(found)
-        return names[name]
-
     bundled: dict[str, Any] = walk(schema)
+    while waiting:
+        # One after the other: each may refer to the next, a thousand times.
+        name = waiting.pop()
+        found = _components(document).get(name.replace("~1", "/").replace("~0", "~"))
+        if not isinstance(found, dict | bool):
+            raise Invalid("invalid", f"$ref {validation.shown(COMPONENTS + name)} leads to nothing.")
+        defs[name] = walk(found)
     if defs:
         own = bundled.get("$defs")
         bundled["$defs"] = (own if isinstance(own, dict) else {}) | {

@@ -301,6 +301,46 @@ def test_shared_schemas_of_a_document_come_along(api: Api, path: str) -> None:
     assert type_of(api, path, "pay")["schema"] == {**line, "$defs": {"Line": line}}
 
 
+def test_shared_schemas_may_stand_in_a_long_row(api: Api, path: str) -> None:
+    sent = document(a=body({"items": {"$ref": "#/components/schemas/0"}})) | {
+        "components": {
+            "schemas": {
+                **{str(n): {"items": {"$ref": f"#/components/schemas/{n + 1}"}} for n in range(500)},
+                "500": {"type": "string"},
+            }
+        }
+    }
+
+    imported(api, path, sent)
+
+    schema = type_of(api, path, "a")["schema"]
+    assert (len(schema["$defs"]), schema["$defs"]["499"]) == (501, {"items": {"$ref": "#/$defs/500"}})
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {"schemas": {"X": {"enum": list(range(20_000))}}},
+        {"schemas": {"X": {"$id": "https://example.com/x", "enum": list(range(20_000))}}},
+        {"schemas": {"X": {"description": "x" * 320_000}}},
+        {"schemas": {"X": {"x" * 320_000: 1}}},
+        {"schemas": {"X": {"items": {"$ref": "#/components/schemas/Y"}}, "Y": {"enum": list(range(20_000))}}},
+        {"schemas": {"X": {}}, "examples": {"X": {"value": {"a": list(range(20_000))}}}},
+    ],
+)
+def test_what_many_types_share_does_not_unfold_without_end(api: Api, path: str, shared: Any) -> None:
+    examples = {"X": {"$ref": "#/components/examples/X"}} if "examples" in shared else None
+    # Whether it is wrong otherwise, too, or not.
+    types = {
+        f"t{n}": body({"$ref": "#/components/schemas/X"}, examples=examples, deprecated=n % 2 == 0 or 1)
+        for n in range(40)
+    }
+
+    response = api.post(f"{path}/import", document(**types) | {"components": shared})
+
+    assert error_codes(response) == [("webhooks", "too_large")]
+
+
 @pytest.mark.parametrize(
     "content_type", ["application/yaml", "application/x-yaml", "text/yaml", "application/openapi+yaml"]
 )
