@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from tenants import validation
 from tenants.schemas import DIALECT, objects_in
 from tenants.validation import Collector, Invalid, InvalidContent
@@ -162,6 +164,17 @@ def group(value: object) -> str:
     return validation.text(value, high=128)
 
 
+MAX_EXAMPLE_BYTES: Final = 64 * 1024
+
+
+def example(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Invalid("invalid_type", "Must be a JSON object.")
+    if len(msgspec.json.encode(value)) > MAX_EXAMPLE_BYTES:
+        raise Invalid("too_long", f"Must have at most {MAX_EXAMPLE_BYTES} bytes.")
+    return value
+
+
 MAX_TAGS = 100
 
 
@@ -227,7 +240,7 @@ def _example(content: dict[str, Any], document: dict[str, Any], room: _Room) -> 
             waiting += current.values()
         elif isinstance(current, list):
             waiting += current
-    return value
+    return example(value)
 
 
 def _bundled(schema: dict[str, Any], document: dict[str, Any], room: _Room) -> dict[str, Any]:

@@ -232,6 +232,7 @@ def test_one_wrong_type_and_nothing_is_changed(api: Api, path: str) -> None:
         (document(a=body({"items": {"$ref": "#/components/schemas/X"}})), [("webhooks.a.schema", "invalid")]),
         (document(a={"$ref": "#/webhooks/a"}), [("webhooks.a", "invalid")]),
         (document(a=body(example=[1])), [("webhooks.a.example", "invalid_type")]),
+        (document(a=body(example={"x": "x" * 65_536})), [("webhooks.a.example", "too_long")]),
         (document(a=body(description="x" * 2001)), [("webhooks.a.description", "too_long")]),
         (
             document(a=body(description=0, tags=[5], deprecated="no")),
