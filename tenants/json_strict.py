@@ -47,11 +47,15 @@ def strict(raw: bytes, *, max_depth: int, path: str) -> Any:
         raise InvalidContent([too_deep(path, max_depth)]) from None
     except ValueError:
         _refuse(raw, max_depth, path)
-    # Each screen lets pass what cannot be wrong; what it stops is looked at closely.
-    if raw.count(b"{") + raw.count(b"[") > max_depth and _is_deeper(value, max_depth):
+    # Each screen lets pass what cannot be wrong; what it stops is looked at closely. The bytes decide, for they are what
+    # is sent: of a name that an object has twice, the value shows the last alone.
+    brackets = raw.count(b"{") + raw.count(b"[")
+    if brackets > max_depth and _is_deeper(value, raw, brackets, max_depth):
         raise InvalidContent([too_deep(path, max_depth)])
     if b"\\u0000" in raw:
         _refuse_characters(value, path)
+        if any(escape["nul"] for escape in _NUL.finditer(raw)):
+            raise InvalidContent([WrongField(path, "invalid_characters", INVALID_CHARACTERS)])
     if len(raw) > MAX_NUMBER_LENGTH and _MANY_DIGITS in raw.translate(_DIGITS_ALONE):
         _refuse_long_numbers(raw, path)
     return value
@@ -60,22 +64,34 @@ def strict(raw: bytes, *, max_depth: int, path: str) -> Any:
 _MANY_DIGITS = b"0" * (MAX_NUMBER_LENGTH + 1)
 _DIGITS_ALONE = bytes(ord("0") if byte in b"0123456789+-.eE" else ord(" ") for byte in range(256))
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NUL = re.compile(rb"\\(?:(?P<nul>u0000)|.)", re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9+\-.eE]{%d,}" % (MAX_NUMBER_LENGTH + 1))
 
 
-def _is_deeper(value: Any, max_depth: int) -> bool:
-    """Whether objects and lists nest deeper: goes down level by level."""
+def _is_deeper(value: Any, raw: bytes, brackets: int, max_depth: int) -> bool:
+    """Whether objects and lists nest deeper: goes down level by level. `brackets`: opening ones, in texts too."""
     level = [value] if isinstance(value, list | dict) else []
     for _ in range(max_depth):
         if not level:
-            return False
+            break
+        brackets -= len(level)
         level = [
             inner
             for outer in level
             for inner in (outer.values() if type(outer) is dict else outer)
             if type(inner) is dict or type(inner) is list
         ]
-    return bool(level)
+    return bool(level) or (brackets > 0 and _nests_deeper(raw, max_depth))
+
+
+def _nests_deeper(raw: bytes, max_depth: int) -> bool:
+    """The same of the bytes: innermost pairs go, as often as there may be levels."""
+    left = _STRING.sub(b"", raw).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(max_depth):
+        left = left.replace(b"[]", b"")
+    return bool(left)
 
 
 def too_deep(path: str, max_depth: int) -> WrongField:
@@ -93,9 +109,8 @@ def _refuse_characters(value: Any, path: str) -> None:
     """Raise InvalidContent, naming where, if a text holds NUL, for which lone surrogates may have been exchanged."""
     fields = [field for field, text in _texts(value, path) if "\x00" in text]
     if fields:
-        message = said("Must not contain the NUL character or half of a surrogate pair.")
         raise InvalidContent(
-            [WrongField(field, "invalid_characters", message) for field in fields[:MAX_ERRORS]]
+            [WrongField(field, "invalid_characters", INVALID_CHARACTERS) for field in fields[:MAX_ERRORS]]
         )
 
 
@@ -113,6 +128,8 @@ def with_nul_for_lone_surrogates(raw: bytes) -> bytes:
     """
     return _ESCAPE.sub(lambda escape: escape[0] if escape["lone"] is None else b"\\u0000", raw)
 
+
+INVALID_CHARACTERS: Final = said("Must not contain the NUL character or half of a surrogate pair.")
 
 MAX_ERRORS: Final = 100
 """Of one kind. A body of megabytes could earn a reply of many more."""
@@ -185,8 +202,8 @@ def _refuse(raw: bytes, max_depth: int, path: str) -> NoReturn:
     except msgspec.MsgspecError as error:
         raise MalformedJson(f"{error}.") from None
     _refuse_characters(value, path)
-    # No such body is known; the tests look for one.
-    raise MalformedJson("The body is not acceptable JSON.")
+    # Nothing else was exchanged: it stands under a name that comes again.
+    raise InvalidContent([WrongField(path, "invalid_characters", INVALID_CHARACTERS)])
 
 
 def _no_constant(name: str) -> NoReturn:

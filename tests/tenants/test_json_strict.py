@@ -54,5 +54,37 @@ def test_well_formed_bodies_that_are_refused(body: bytes, expected: tuple[str, s
     assert [(error.field, error.code) for error in caught.value.errors] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"a":' + b"[" * 100 + b"]" * 100 + b',"a":1}', ("", "too_deep")),
+        (b'{"a":' + b'{"b":' * 100 + b"1" + b"}" * 100 + b',"a":1}', ("", "too_deep")),
+        (b'{"a":"\\u0000","a":1}', ("", "invalid_characters")),
+        (b'{"a":{"b":"\\ud800"},"a":1}', ("", "invalid_characters")),
+        (b'{"a":"\\u0000","a":"\\u0000"}', ("a", "invalid_characters")),
+    ],
+)
+def test_what_stands_under_a_name_that_comes_again_is_judged_too(
+    body: bytes, expected: tuple[str, str]
+) -> None:
+    with pytest.raises(InvalidContent) as caught:
+        loads_strict(body)
+
+    assert [(error.field, error.code) for error in caught.value.errors] == [expected]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":' + b"[" * 99 + b"]" * 99 + b',"a":' + b"[" * 99 + b"]" * 99 + b"}",
+        b'{"a":"' + b"[" * 200 + b'"}',
+        b'{"a":"' + b'\\"[' * 200 + b'\\\\","b":' + b"[{}," * 98 + b"{}" + b"]" * 98 + b"}",
+        b'{"a":"\\\\u0000","a":"\\\\\\\\u0000"}',
+    ],
+)
+def test_what_only_looks_like_it_is_taken(body: bytes) -> None:
+    loads_strict(body)
+
+
 def test_a_hundred_levels_are_taken() -> None:
     loads_strict(b"[" * 100 + b"]" * 100)
