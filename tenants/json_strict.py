@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from tenants.said import said
-from tenants.validation import InvalidContent, WrongField, join_path, shown
+from tenants.validation import MAX_ERRORS, InvalidContent, WrongField, join_path, shown
 
 MAX_BODY_DEPTH: Final = 100
 MAX_NUMBER_LENGTH: Final = 400
@@ -130,9 +130,6 @@ def with_nul_for_lone_surrogates(raw: bytes) -> bytes:
 
 
 INVALID_CHARACTERS: Final = said("Must not contain the NUL character or half of a surrogate pair.")
-
-MAX_ERRORS: Final = 100
-"""Of one kind. A body of megabytes could earn a reply of many more."""
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -131,9 +131,7 @@ def read_document(document: Any) -> list[Described]:
         try:
             types.append(_described(name, item, document, room))
         except InvalidContent as invalid:
-            wrong.errors += [
-                error._replace(field=validation.join_path(field, error.field)) for error in invalid.errors
-            ]
+            wrong.take(field, invalid)
     wrong.done()
     return types
 

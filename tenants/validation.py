@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from tenants.said import said, said_of
 
@@ -54,8 +54,12 @@ def join_path(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
+MAX_ERRORS: Final = 100
+"""That are named. A body of megabytes could earn a reply of many more."""
+
+
 class Collector:
-    """Gathers what is wrong with many fields.
+    """Gathers what is wrong with many fields, as far as it is named.
 
     wrong = Collector()
     url = wrong.check("url", lambda value: validation.url(value, guard), body["url"])
@@ -70,11 +74,17 @@ class Collector:
         try:
             return rule(value)
         except InvalidContent as invalid:
-            self.errors += [error._replace(field=join_path(field, error.field)) for error in invalid.errors]
+            self.take(field, invalid)
             return None
 
+    def take(self, field: str, invalid: InvalidContent) -> None:
+        """What is wrong with the parts of a field."""
+        for error in invalid.errors:
+            self.add(join_path(field, error.field), error.code, error.message)
+
     def add(self, field: str, code: str, message: str) -> None:
-        self.errors.append(WrongField(field, code, message))
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(WrongField(field, code, message))
 
     def done(self) -> None:
         if self.errors:

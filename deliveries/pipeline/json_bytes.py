@@ -12,7 +12,7 @@ from typing import Final, NoReturn, TypeVar
 import msgspec
 
 from deliveries import validation
-from deliveries.validation import Collector, InvalidContent, WrongField, join_path, shown
+from deliveries.validation import Collector, InvalidContent, WrongField, shown
 from tenants.json_strict import (
     REFUSALS,
     MalformedJson,
@@ -167,8 +167,7 @@ def _refuse_publish(body: bytes, rules: Mapping[str, _Rule]) -> NoReturn:
             elif field in rules:
                 wrong.check(field, rules[field], loads_strict(bytes(raw)))
         except InvalidContent as invalid:
-            prefix = "" if field == "data" else field
-            wrong.errors += [error._replace(field=join_path(prefix, error.field)) for error in invalid.errors]
+            wrong.take("" if field == "data" else field, invalid)
     wrong.done()
     # No such body is known; the tests look for one.
     raise MalformedJson("The body is not acceptable.")

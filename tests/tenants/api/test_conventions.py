@@ -193,6 +193,24 @@ def test_every_wrong_field_is_named_at_once() -> None:
     ]
 
 
+def test_of_very_many_wrong_fields_a_hundred_are_named() -> None:
+    tenant = make_tenant()
+    path = f"/tenants/{tenant.slug}"
+    many = {f"f{number}": 1 for number in range(5_000)}
+    document = {"openapi": "3.1.0", "webhooks": {f"t{number}": 1 for number in range(5_000)}}
+    api = operator_api()
+
+    created = api.post("/tenants", many)
+    published = api.post(f"{path}/events", many)
+    imported = api.post(f"{path}/event-types/import", document)
+    (refused,) = json.loads(api.post(f"{path}/events/batch", {"events": [many]}).content)["data"]
+
+    unknown = [(f"f{number}", "unknown_field") for number in range(100)]
+    assert error_codes(created) == error_codes(published) == unknown
+    assert [(error["field"], error["code"]) for error in refused["error"]["errors"]] == unknown
+    assert error_codes(imported) == [(f"webhooks.t{number}", "invalid") for number in range(100)]
+
+
 @pytest.mark.parametrize("value", ["1", 1.5, True, [1], {"a": 1}])
 def test_values_of_another_type_are_not_bent(value: Any) -> None:
     response = operator_api().post("/tenants", {"slug": new_slug(), "retention_days": value})
