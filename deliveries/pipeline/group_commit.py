@@ -15,7 +15,7 @@ class _Ticket:
     def __init__(self, events: Sequence[NewEvent]) -> None:
         self.events = events
         self.results: list[Result] | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
 
@@ -55,7 +55,7 @@ class GroupCommit:
             for ticket in group:
                 ticket.results = results[start : start + len(ticket.events)]
                 start += len(ticket.events)
-        except Exception as error:  # noqa: BLE001 - every waiter must be told, whatever it was
+        except BaseException as error:  # noqa: BLE001 - every waiter must be told, whatever it was, a panic in Rust too
             for ticket in group:
                 ticket.error = error
         with self._lock:

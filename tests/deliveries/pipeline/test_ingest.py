@@ -264,7 +264,14 @@ def test_many_callers_at_once_are_all_answered_and_share_commits() -> None:
     assert transactions < 300
 
 
-def test_an_error_reaches_every_caller_of_the_group_and_the_next_group_is_served() -> None:
+class Panic(BaseException):
+    """What engines written in Rust raise when they panic is no Exception."""
+
+
+@pytest.mark.parametrize("error", [ingest.DatabaseUnavailable, Panic])
+def test_an_error_reaches_every_caller_of_the_group_and_the_next_group_is_served(
+    error: type[BaseException],
+) -> None:
     calls: list[int] = []
 
     def work(events: Any) -> list[ingest.Result]:
@@ -273,14 +280,16 @@ def test_an_error_reaches_every_caller_of_the_group_and_the_next_group_is_served
             second.start()
             while not group._waiting:
                 pass
-            raise ingest.DatabaseUnavailable
+            raise error
         return [Accepted(b"", b"") for _ in events]
 
     group = GroupCommit(work)
     answered: list[ingest.Result] = []
-    second = threading.Thread(target=lambda: answered.extend(group.submit([new_event(Tenant())])))
+    second = threading.Thread(
+        target=lambda: answered.extend(group.submit([new_event(Tenant())])), daemon=True
+    )
 
-    with pytest.raises(ingest.DatabaseUnavailable):
+    with pytest.raises(error):
         group.submit([new_event(Tenant())])
     second.join(5)
 
