@@ -87,6 +87,7 @@ class Caller:
     """Requests per minute, the key's own or the platform's."""
     expires_at: datetime | None
     name: str = ""
+    has_own_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ def _look_up(digest: bytes) -> Caller | None:
         rate_limit=key.rate_limit or settings.WEBHOOKS_API_RATE_LIMIT or None,
         expires_at=key.expires_at,
         name=key.name,
+        has_own_limit=key.rate_limit is not None,
     )
 
 

@@ -121,13 +121,12 @@ class ApiKeysView(TenantAPIView):
     def post(self, request: Request, tenant: str) -> Response:  # noqa: ARG002 - DRF's signature
         """The reply alone holds the key. A key grants no scope that it lacks (`403`)."""
         given = ApiKeyIn.read(request)
-        own_limit = None if self.caller.is_operator else self.caller.rate_limit
-        if own_limit is not None:
-            given["rate_limit"] = given.get("rate_limit") or own_limit
-            if given["rate_limit"] > own_limit:
-                raise problems.invalid(
-                    [("rate_limit", "too_large", f"Must be at most {own_limit}, this key's own.")]
-                )
+        limit = None if self.caller.is_operator else self.caller.rate_limit
+        if limit is not None:
+            if given.get("rate_limit") is None and self.caller.has_own_limit:
+                given["rate_limit"] = limit
+            if (given.get("rate_limit") or 0) > limit:
+                raise problems.invalid([("rate_limit", "too_large", f"Must be at most {limit}, this key's.")])
         try:
             key, text = keys.create_key(
                 actor=self.actor, tenant=self.tenant, granted=self.caller.scopes, **given

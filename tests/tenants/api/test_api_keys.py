@@ -80,6 +80,21 @@ def test_a_limited_key_gives_no_key_with_a_higher_limit() -> None:
     assert limits == [100, 100, 99]
 
 
+def test_a_key_that_only_has_the_platforms_limit_gives_keys_that_follow_it(settings: Any) -> None:
+    settings.WEBHOOKS_API_RATE_LIMIT = 100
+    tenant = make_tenant()
+    api, path = tenant_api(tenant), f"/tenants/{tenant.slug}/api-keys"
+
+    refused = api.post(path, {"name": "a", "scopes": [], "rate_limit": 101})
+    limits = [
+        json.loads(api.post(path, {"name": "a", "scopes": [], **more}).content)["rate_limit"]
+        for more in ({}, {"rate_limit": None}, {"rate_limit": 99})
+    ]
+
+    assert error_codes(refused) == [("rate_limit", "too_large")]
+    assert limits == [None, None, 99]
+
+
 @pytest.mark.parametrize("scope", [scope for scope in ApiKey.Scope.values if scope != "keys:write"])
 def test_keys_are_managed_with_keys_write_alone(scope: str) -> None:
     tenant = make_tenant()
