@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 
 from deliveries.pipeline import counters
+from deliveries.pipeline.ingest import DatabaseUnavailable
 from tenants import access, counting
 from tenants.api import problems
 from tenants.api.problems import Problem, problem_response
@@ -60,6 +61,9 @@ def problem_of(error: Exception) -> Problem | None:
         case OperationalError() | InterfaceError() | PoolTimeout():
             counters.add("database_errors:api")
             logger.warning("database unavailable", exc_info=error)
+            return problems.unavailable()
+        case DatabaseUnavailable():
+            # Counted where it was noticed.
             return problems.unavailable()
         case DataError():
             # Rules check lengths and ranges before; what slips through is still the client's value.

@@ -20,7 +20,6 @@ from deliveries.pipeline.ingest import (
     TENANT_REFUSALS,
     Accepted,
     Batch,
-    DatabaseUnavailable,
     Idempotency,
     NewEvent,
     Refusal,
@@ -238,10 +237,7 @@ def _event(
 def _run(request: HttpRequest, events: Sequence[NewEvent]) -> list[Accepted | Refused]:
     if not events:
         return []
-    try:
-        return traces.publish(events, traceparent=request.META.get("HTTP_TRACEPARENT"))
-    except DatabaseUnavailable:
-        raise problems.unavailable() from None
+    return traces.publish(events, traceparent=request.META.get("HTTP_TRACEPARENT"))
 
 
 def _answered_once(batch: Batch) -> HttpResponse:

@@ -16,7 +16,6 @@ from deliveries.api.publish import problem_of
 from deliveries.api.subscriptions import EXPRESSION, SUBSCRIPTION_ID
 from deliveries.expressions import TransformationFailed
 from deliveries.models import Subscription
-from deliveries.pipeline.ingest import DatabaseUnavailable
 from deliveries.pipeline.json_bytes import check_data
 from deliveries.services import subscriptions, trying
 from deliveries.services.trying import EndpointDisabled, Judged, TestRefused, Verdict
@@ -87,8 +86,6 @@ class EndpointTestView(EndpointAPIView):
             ) from None
         except TestRefused as error:
             raise problem_of(error.refused) from None
-        except DatabaseUnavailable:
-            raise problems.unavailable() from None
         return Response(delivery_json(delivery), status=202)
 
 

@@ -7,8 +7,10 @@ import pytest
 from django.test import Client
 
 from deliveries.models import Source, SourceToken
+from deliveries.pipeline.database import connect
 from deliveries.services import sources
 from tenants import access, ids
+from tenants.idempotency import lock_key
 from tenants.models import AuditEntry, EventType, IdempotencyRecord, Tenant
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
 from tests.support.builders import events_of
@@ -192,6 +194,25 @@ def test_what_came_is_listed_shown_and_run_again() -> None:
     assert api.delete(f"{path}/requests/{listed[1]['id']}/data").status_code == 204
     erased = body(api.get(f"{path}/requests/{listed[1]['id']}"), 200)
     assert (erased["body"], erased["headers"], erased["query"]) == ("", {}, "")
+
+
+@pytest.mark.parametrize("rest", ["/requests/{}/rerun", "/rerun"])
+def test_who_runs_it_again_while_somebody_does_is_told_to_try_again(rest: str) -> None:
+    tenant = make_tenant()
+    EventType.objects.create(tenant=tenant, name="a.b")
+    api = tenant_api(tenant)
+    path, url = make(api, tenant, event_type="data.body.type")
+    send(url, {"kind": "a.b"})
+    (came,) = body(api.get(f"{path}/requests"), 200)["data"]
+    body(api.patch(path, {"event_type": "data.body.kind"}), 200)
+    key = f"\x02{ids.from_text(ids.INCOMING, came['id']).hex}:again"
+
+    with connect(application_name="test", statement_timeout_seconds=5) as other, other.transaction():
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(tenant.id.bytes, key)])
+        refused = api.post(path + rest.format(came["id"]))
+
+    assert (body(refused, 503)["code"], refused["Retry-After"]) == ("unavailable", "1")
+    assert body(api.post(f"{path}/rerun"), 200) == {"mapped": 1, "unmapped": 0}
 
 
 def test_an_inspector_shows_what_reaches_it_and_makes_no_event() -> None:

@@ -9,6 +9,7 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 from django.test import Client, RequestFactory
 from psycopg_pool import PoolTimeout
 
+from deliveries.pipeline.ingest import DatabaseUnavailable
 from webhooks_platform import api_errors
 
 
@@ -19,7 +20,8 @@ def answer(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize(
-    "error", [OperationalError("gone"), InterfaceError("closed"), PoolTimeout("none free")]
+    "error",
+    [OperationalError("gone"), InterfaceError("closed"), PoolTimeout("none free"), DatabaseUnavailable()],
 )
 def test_a_database_that_is_away_is_503_with_retry_after(error: Exception) -> None:
     response = answer(error)
