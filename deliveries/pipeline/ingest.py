@@ -275,16 +275,20 @@ def _prepare(
     return _within_rate(connection, prepared, limited, results) if limited else prepared
 
 
-# A bucket as one time (GCRA): the moment at which it is empty again. It holds a second's worth, at least one event.
-SPEND = """
+# A bucket as one time (GCRA): the moment at which it is empty again. It holds a second's worth, at least one event, and
+# what a lower limit made of it holds no longer than a full one does now.
+_EMPTY_AT = "LEAST(GREATEST(c.started_at, now()), now() + %(burst)s * make_interval(secs => %(pause)s))"
+_COVERED = (
+    f"GREATEST(0, LEAST(%(n)s, floor(%(burst)s - EXTRACT(EPOCH FROM {_EMPTY_AT} - now()) / %(pause)s)))"
+)
+SPEND = f"""
 INSERT INTO tenants_ratecounter AS c (key, started_at, count)
 VALUES (%(key)s, now() + LEAST(%(n)s, %(burst)s) * make_interval(secs => %(pause)s), LEAST(%(n)s, %(burst)s))
 ON CONFLICT (key) DO UPDATE SET
-    count = GREATEST(0, LEAST(%(n)s, floor(%(burst)s - EXTRACT(EPOCH FROM GREATEST(c.started_at, now()) - now()) / %(pause)s))),
-    started_at = GREATEST(c.started_at, now()) + make_interval(secs => %(pause)s)
-        * GREATEST(0, LEAST(%(n)s, floor(%(burst)s - EXTRACT(EPOCH FROM GREATEST(c.started_at, now()) - now()) / %(pause)s)))
+    count = {_COVERED},
+    started_at = {_EMPTY_AT} + make_interval(secs => %(pause)s) * {_COVERED}
 RETURNING count
-"""
+"""  # noqa: S608 - expressions of ours
 
 
 def _within_rate(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -502,6 +503,22 @@ def test_events_per_second_refuses_the_last_ones_of_a_group() -> None:
     assert [isinstance(result, Accepted) for result in results] == [True] * 5 + [False] * 3 + [True]
     assert [refusal(result) for result in results[5:8]] == [Refusal.TENANT_RATE_LIMITED] * 3
     assert len(events_of(tenant)) == 5
+
+
+def test_a_limit_that_was_raised_lets_through_at_once_what_the_old_one_made_wait() -> None:
+    tenant = make_tenant(limits={"events_per_second": 0.01})
+    ingest.publish([new_event(tenant)])
+    slow = ingest.publish([new_event(tenant)])[0]
+    Tenant.objects.filter(id=tenant.id).update(limits={"events_per_second": 10})
+    raise_version(tenant)
+
+    # A full bucket of the new limit is empty after a second.
+    until = time.monotonic() + 5
+    while refused := [each for each in ingest.publish([new_event(tenant)]) if isinstance(each, Refused)]:
+        assert time.monotonic() < until, refused
+        time.sleep(0.05)
+
+    assert refusal(slow) is Refusal.TENANT_RATE_LIMITED
 
 
 def test_deliveries_keep_the_subscription_that_decided() -> None:
