@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import msgspec
+from django.http import UnreadablePostError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
@@ -47,10 +48,14 @@ class JSONRenderer(BaseRenderer):
 
 
 def body_of(request: Request) -> bytes:
-    """The raw body, within its bound."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
+    """The raw body, within its bound. Raises UnreadablePostError."""
+    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    if length > MAX_BODY_BYTES:
         raise problems.too_large(MAX_BODY_BYTES)
     body: bytes = request._request.body  # noqa: SLF001 - DRF gives it by attribute magic, which hides its type
+    if len(body) < length:
+        # The client is gone. What came may look complete: half of a YAML document is one, too.
+        raise UnreadablePostError("the body ended early")
     return body
 
 

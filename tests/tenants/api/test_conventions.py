@@ -164,6 +164,21 @@ def test_too_many_chunks_are_refused_after_the_key_was_looked_at() -> None:
     assert code(send_chunked(Api("whk_nobody"), path, too_many)) == (401, "unauthenticated")
 
 
+def test_of_a_body_that_ended_early_nothing_is_done() -> None:
+    tenant, body = make_tenant(), b"openapi: 3.1.0\nwebhooks:\n  a: {post: {}}\n"
+    request = RequestFactory(headers={"Authorization": f"Bearer {operator_api().key}"}).post(
+        f"/api/v1/tenants/{tenant.slug}/event-types/import", body, content_type="application/yaml"
+    )
+
+    cut = WSGIHandler().get_response(
+        WSGIRequest(request.environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body) + 1)})
+    )
+    whole: Any = WSGIHandler().get_response(WSGIRequest(request.environ | {"wsgi.input": io.BytesIO(body)}))
+
+    assert code(cut) == (400, "bad_request")
+    assert json.loads(whole.content)["created"] == ["a"]
+
+
 def test_every_wrong_field_is_named_at_once() -> None:
     response = operator_api().post(
         "/tenants",
