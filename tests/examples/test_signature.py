@@ -46,6 +46,8 @@ def test_one_good_signature_among_several_is_enough() -> None:
         ("another time", {"headers": signed(b"{}") | {"webhook-timestamp": str(int(NOW.timestamp()) + 1)}}),
         ("an empty signature", {"headers": signed(b"{}") | {"webhook-signature": ""}}),
         ("no headers at all", {"headers": {}}),
+        ("a signature that is not ASCII", {"headers": signed(b"{}") | {"webhook-signature": "v1,\xe9"}}),
+        ("timestamp is far too long", {"headers": signed(b"{}") | {"webhook-timestamp": "1" * 5000}}),
         ("timestamp is no number", {"headers": signed(b"{}") | {"webhook-timestamp": "soon"}}),
     ],
 )

@@ -239,6 +239,8 @@ def check_refusals(receiver: Receiver, *, reads: int = 0) -> None:
     assert post(receiver.url, body, old) == 401
     assert post(receiver.url, body, {"content-type": "application/json"}) == 401
     assert post(receiver.url, body, good | {"webhook-signature": "v1,Zm9yZ2Vk"}) == 401
+    assert post(receiver.url, body, good | {"webhook-signature": "v1,\xe9"}) == 401
+    assert post(receiver.url, body, good | {"webhook-timestamp": "1" * 5000}) == 401
     assert announce(receiver, good, size=1_100_000, sent=reads) in {400, 413}
     assert receiver.acts() == 3
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -29,11 +30,12 @@ def act(event: dict[str, Any]) -> None:
 
 def is_genuine(headers: Mapping[str, str], body: bytes) -> bool:
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > TOLERANCE_SECONDS:
+    if not re.fullmatch("[0-9]{1,12}", timestamp) or abs(time.time() - int(timestamp)) > TOLERANCE_SECONDS:
         return False
     signed = f"{message_id}.{timestamp}.".encode() + body
-    expected = "v1," + base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
-    return any(hmac.compare_digest(expected, given) for given in headers.get("webhook-signature", "").split())
+    expected = b"v1," + base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256))
+    given = headers.get("webhook-signature", "").encode().split()
+    return any(hmac.compare_digest(expected, each) for each in given)
 
 
 async def work() -> None:

@@ -73,6 +73,27 @@ def test_the_example_is_what_is_sent(format: str, code: dict[str, Any]) -> None:
     assert code["verify"](SECRET, headers, body, now=timestamp + 301) is False
 
 
+@pytest.mark.parametrize(
+    ("why", "changed"),
+    [
+        ("nothing of ours", None),
+        ("a time that is none", {"webhook-timestamp": "soon"}),
+        ("a time without end", {"webhook-timestamp": "1" * 5000}),
+        ("a time in other digits", {"webhook-timestamp": "²"}),
+        ("a signature that is not ASCII", {"webhook-signature": "v1,\xe9"}),
+    ],
+)
+def test_the_code_refuses_what_others_send_without_falling_over(
+    why: str, changed: dict[str, str] | None, code: dict[str, Any]
+) -> None:
+    _, headers, body = parsed(REQUESTS["standard"])
+    now = int(headers["webhook-timestamp"])
+
+    forged = {} if changed is None else headers | changed
+
+    assert code["verify"](SECRET, forged, body, now=now) is False, why
+
+
 def test_the_example_of_get_is_what_is_sent(code: dict[str, Any]) -> None:
     first, headers, body = parsed(REQUESTS['method: "GET"'])
 
