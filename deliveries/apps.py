@@ -4,7 +4,8 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-from tenants.clock import MOST_APART_SECONDS, database_now
+from tenants.apps import make_periodic_tasks
+from tenants.clock import database_now
 
 
 def make_partitions(**_: Any) -> None:
@@ -40,25 +41,8 @@ SCHEDULE = {
 
 
 def make_schedule(**_: Any) -> None:
-    """Rows of django-celery-beat for the sweeps. What an operator changed in the admin stays.
-
-    A run that nobody began by the next one is not worth doing. But beat writes the time at which its message expires, and
-    a worker compares it with a clock of its own.
-    """
-    # As above.
-    from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415
-
-    for name, (task, seconds) in SCHEDULE.items():
-        interval, _ = IntervalSchedule.objects.get_or_create(every=seconds, period=IntervalSchedule.SECONDS)
-        PeriodicTask.objects.get_or_create(
-            name=name,
-            defaults={
-                "task": task,
-                "interval": interval,
-                "expire_seconds": max(seconds, MOST_APART_SECONDS),
-                "queue": "celery",
-            },
-        )
+    """For the sweeps."""
+    make_periodic_tasks(SCHEDULE)
 
 
 class DeliveriesConfig(AppConfig):

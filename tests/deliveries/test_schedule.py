@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from celery import current_app
 from celery.worker.request import Request
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import ModelEntry
 from kombu import Message
 
-from deliveries.apps import SCHEDULE
+from deliveries.apps import SCHEDULE, make_schedule
 from deliveries.models import Lane
 from deliveries.pipeline import sweeps
 from deliveries.pipeline.wake import wake
 from tenants.apps import SCHEDULE as TENANTS_SCHEDULE
+from tenants.apps import make_schedule as make_tenants_schedule
 from tenants.clock import MOST_APART_SECONDS, MOST_OFF_SECONDS
 from tests.support.builders import make_endpoint, make_tenant
 from tests.support.running import until
@@ -57,6 +58,21 @@ def test_nothing_that_is_scheduled_is_thrown_away_by_a_worker_whose_clock_is_ahe
 
     assert late == []
     assert sorted(long_ago) == sorted([each[0] for each in (SCHEDULE | TENANTS_SCHEDULE).values()])
+
+
+def test_migrating_goes_on_when_an_operator_made_an_interval_that_was_there() -> None:
+    lengths = {seconds for _, seconds in (SCHEDULE | TENANTS_SCHEDULE).values()}
+    twice = [IntervalSchedule.objects.create(every=each, period="seconds") for each in lengths]
+    before = list(PeriodicTask.objects.order_by("id").values_list("name", "interval"))
+    PeriodicTask.objects.filter(name="notify people").delete()
+    try:
+        make_schedule()
+        make_tenants_schedule()
+
+        after = PeriodicTask.objects.order_by("id").values_list("name", "interval")
+        assert sorted(after) == sorted(before)
+    finally:
+        IntervalSchedule.objects.filter(id__in=[each.id for each in twice]).delete()
 
 
 @pytest.fixture
