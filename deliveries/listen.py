@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -66,6 +66,7 @@ def run(options: dict[str, Any], *, say: Callable[[str], None], stop: threading.
     """Until it is stopped; returns the exit code."""
     listener = Listener(options, say, stop)
     try:
+        refuse_odd(options)
         listener.begin()
         listener.listen()
     except GiveUp as error:
@@ -76,6 +77,25 @@ def run(options: dict[str, Any], *, say: Callable[[str], None], stop: threading.
     finally:
         listener.end()
     return 0
+
+
+def refuse_odd(options: dict[str, Any]) -> None:
+    """What would be tried again for ever. Raises GiveUp."""
+    for name in ("api", "forward"):
+        if not _is_address(str(options[name])):
+            raise GiveUp(f"--{name} {options[name]} is no address: write it as http://localhost:3000")
+    key = str(options["key"])
+    if not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        raise GiveUp("--key is no API key: it looks like whk_ and letters, without blanks")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - which is looked at only when it is asked for
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 class Listener:
@@ -100,8 +120,11 @@ class Listener:
     # --- the three parts ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
+        who = self.ask("GET", f"{self.api}/whoami")
+        if "tenant" not in who:
+            raise GiveUp(f"{self.api} is not the platform.")
         if not self.tenant:
-            tenant = self.ask("GET", f"{self.api}/whoami")["tenant"]
+            tenant = who["tenant"]
             if tenant is None:
                 raise GiveUp("This is an operator's key: say which tenant with --tenant.")
             self.tenant = tenant["id"]
@@ -186,7 +209,7 @@ class Listener:
                 if answer.ok:
                     if wait > 0.5:
                         self.say("Connected again")
-                    return answer.json()
+                    return _content(answer)
                 if answer.status_code < 500 and answer.status_code != 429:
                     raise GiveUp(_refusal(answer))
                 reason = str(answer.status_code)
@@ -198,12 +221,27 @@ class Listener:
         raise GiveUp("Stopped.")
 
 
+def _content(answer: requests.Response) -> dict[str, Any]:
+    """Raises GiveUp: somebody else answers."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise GiveUp(_stranger(answer))
+    return found
+
+
 def _refusal(answer: requests.Response) -> str:
     try:
         problem = answer.json()
         return f"{problem['title']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
-        return f"{answer.url.partition('?')[0]} answered {answer.status_code}. Is this the platform?"
+        return _stranger(answer)
+
+
+def _stranger(answer: requests.Response) -> str:
+    return f"{answer.url.partition('?')[0]} answered {answer.status_code}. Is this the platform?"
 
 
 def _seconds(text: str | None, default: float) -> float:

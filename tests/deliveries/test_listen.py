@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,54 @@ def test_a_key_that_may_not_is_told_so(platform: str, scopes: tuple[str, ...], w
     assert code == 1
     assert words.lower() in lines[-1].lower()
     assert key not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"api": "webhooks.example.com"}, "--api webhooks.example.com is no address"),
+        ({"forward": "localhost:3000/hook"}, "--forward localhost:3000/hook is no address"),
+        ({"forward": "http://[local/hook"}, "--forward http://[local/hook is no address"),
+        ({"key": "whk_…"}, "--key is no API key"),
+        ({"key": "whk_1\n"}, "--key is no API key"),
+    ],
+)
+def test_what_can_never_work_is_not_tried_again_and_again(changed: dict[str, str], words: str) -> None:
+    lines: list[str] = []
+    options = {
+        "api": "http://127.0.0.1:9", "key": "whk_1", "forward": "http://127.0.0.1:9/", "types": "*",
+        "tenant": "", "name": "listen", "forget": False,
+    } | changed  # fmt: skip
+
+    code = listen.run(options, say=lines.append, stop=threading.Event())
+
+    assert code == 1
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b"{}"])
+def test_somebody_else_who_answers_is_not_taken_for_the_platform(body: bytes) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+    lines: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = {
+            "api": f"http://127.0.0.1:{server.server_port}", "key": "whk_1", "forward": "http://127.0.0.1:9/",
+            "types": "*", "tenant": "", "name": "listen", "forget": False,
+        }  # fmt: skip
+
+        code = listen.run(options, say=lines.append, stop=threading.Event())
+        server.shutdown()
+
+    assert code == 1
+    assert len(lines) == 1
+    assert "platform" in lines[0]
 
 
 def test_the_file_needs_only_requests() -> None:
