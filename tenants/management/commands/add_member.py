@@ -5,10 +5,9 @@ import secrets
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
-from django.core.validators import validate_email
 
+from tenants.management.people import email_of
 from tenants.management.tables import TablesCommand
 from tenants.models import Member, Tenant, User
 from tenants.services.audit import COMMAND
@@ -25,11 +24,7 @@ class Command(TablesCommand):
         parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        email = options["email"].strip().lower()
-        try:
-            validate_email(email)
-        except ValidationError:
-            raise CommandError(f"{email} is no e-mail address.") from None
+        email = email_of(options["email"])
         tenant = Tenant.objects.filter(slug=options["slug"], deleted_at__isnull=True).first()
         if tenant is None:
             raise CommandError(f"There is no tenant {options['slug']}.")

@@ -4,10 +4,7 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import CommandError
-from django.core.validators import validate_email
-
+from tenants.management.people import email_of
 from tenants.management.tables import TablesCommand
 from tenants.services import two_factor
 from tenants.services.audit import COMMAND
@@ -26,11 +23,7 @@ class Command(TablesCommand):
         parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        email = options["email"].strip().lower()
-        try:
-            validate_email(email)
-        except ValidationError:
-            raise CommandError(f"{email} is no e-mail address.") from None
+        email = email_of(options["email"])
         user, password = make_operator(actor=COMMAND, email=email, may_change=not options["look"])
         if options["reset_second_factor"]:
             two_factor.turn_off(actor=COMMAND, user=user)

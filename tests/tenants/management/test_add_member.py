@@ -36,6 +36,13 @@ def test_a_new_person_gets_a_password_and_a_known_one_another_role() -> None:
 
 
 def test_it_refuses_what_does_not_exist() -> None:
-    for slug, email in (("no-such-tenant", "a@example.com"), (make_tenant().slug, "nobody")):
+    long = f"{'a' * 250}@example.com"
+    for slug, email in (
+        ("no-such-tenant", "a@example.com"),
+        (make_tenant().slug, "nobody"),
+        (make_tenant().slug, long),
+    ):
         with pytest.raises(CommandError):
             add_member(slug, email)
+    with pytest.raises(CommandError, match="at most 254"):
+        call_command("create_operator", long)
