@@ -60,9 +60,18 @@ def files(*folders: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
+    """Also what is asked for by its name, and of a package as a whole what a neighbour may have loaded of it."""
     for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield alias.name
+                yield from (each for each in NETWORK if each.rpartition(".")[0] == alias.name)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -90,6 +99,9 @@ def test_only_the_transports_open_sockets_to_what_customers_chose() -> None:
         "import os, smtplib as post",
         "from urllib import request",
         "from http.client import HTTPConnection",
+        "import urllib; urllib.request.urlopen(url)",
+        "importlib.import_module('socket')",
+        "__import__('requests').get(url)",
         "from websockets.sync.client import connect",
     ],
 )
@@ -141,7 +153,7 @@ def says_when_due(node: ast.AST) -> bool:
         case ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=name), *_]):
             return name in DUE
         case ast.Constant(value=str(text)):
-            return any(f"{name} =" in text for name in DUE)
+            return any(re.search(rf'\b{name}"?\s*=', text) for name in DUE)
     return False
 
 
@@ -168,6 +180,8 @@ def test_only_the_pipeline_says_when_a_delivery_is_due() -> None:
         "delivery.save(update_fields=['next_attempt_at'])",
         "setattr(delivery, 'next_attempt_at', now)",
         "cursor.execute('UPDATE deliveries_delivery SET manual_requested_at = now()')",
+        "cursor.execute('UPDATE deliveries_delivery SET next_attempt_at=now()')",
+        "cursor.execute('UPDATE deliveries_delivery SET \"next_attempt_at\"  = now()')",
     ],
 )
 def test_the_finder_finds_who_says_when_a_delivery_is_due(line: str) -> None:
@@ -185,13 +199,25 @@ MAY_MAKE_HISTORY = {
 }
 
 
+INTO_HISTORY = re.compile(
+    r'\b(INSERT\s+INTO|COPY)\s+("?public"?\.)?"?deliveries_(event|delivery|attempt)(_\d+)?\b', re.IGNORECASE
+)
+
+
 def makes_history(node: ast.AST) -> bool:
-    """By SQL, by one of the three models itself, or by a manager or queryset that a chain of calls begins with it."""
+    """By SQL, by one of the three models itself, or by a manager or queryset that a chain of calls begins with it.
+
+    Under another name nobody would find them, so they are given none.
+    """
     match node:
         case ast.Constant(value=str(text)):
-            return bool(re.search(r"(?i)(INSERT INTO|COPY) deliveries_(event|delivery|attempt)[ (]", text))
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="models"), attr=name)):
-            return name in HISTORY
+            return bool(INTO_HISTORY.search(text))
+        case ast.ImportFrom(module=str(module), names=aliases) if module.startswith("deliveries"):
+            return any(each.name in HISTORY and each.asname is not None for each in aliases)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="threading"))):
+            return False
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in HISTORY:
+            return True
         case ast.Call(func=ast.Attribute(attr=verb, value=chain)) if verb.removeprefix("a") in MAKES:
             names = {each.id for each in ast.walk(chain) if isinstance(each, ast.Name)}
             attributes = {each.attr for each in ast.walk(chain) if isinstance(each, ast.Attribute)}
@@ -217,7 +243,14 @@ def test_only_the_one_writer_makes_events_and_deliveries() -> None:
         "cursor.execute('insert into deliveries_event (id) VALUES (1)')",
         "own.copy('COPY deliveries_attempt (id) FROM STDIN')",
         "Event(tenant=tenant).save()",
+        "cursor.execute('INSERT INTO \"deliveries_event\" (id) VALUES (1)')",
+        "cursor.execute('INSERT INTO public.deliveries_delivery (id) VALUES (1)')",
+        "cursor.execute('INSERT INTO deliveries_attempt\\n(id) VALUES (1)')",
+        "cursor.execute('INSERT INTO deliveries_event_20260302 (id) VALUES (1)')",
         "event = models.Event(tenant=tenant)",
+        "event = history.Event(tenant=tenant)",
+        "event = deliveries.models.Event(tenant=tenant)",
+        "from deliveries.models import Delivery as Owed",
         "Delivery.objects.for_tenant(tenant).create(event_id=event.id)",
         "Attempt.objects.for_tenant(tenant).filter(number=1).bulk_create(rows)",
         "await models.Delivery.unscoped.aget_or_create(id=key)",
@@ -231,6 +264,8 @@ def test_the_finder_finds_who_makes_history(line: str) -> None:
     "line",
     [
         "stop = threading.Event()",
+        "from threading import Event as Signal",
+        "from deliveries.models import Event",
         "Delivery.objects.for_tenant(tenant).filter(id=key).update(body=None)",
         "EventType.objects.create(name=name)",
         "cursor.execute('SELECT FROM deliveries_event')",

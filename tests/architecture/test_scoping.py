@@ -126,15 +126,33 @@ def _read() -> Iterator[tuple[str, ast.Module]]:
                 yield name, ast.parse(path.read_text())
 
 
-def functions_with(tree: ast.Module, attribute: str) -> Iterator[str]:
-    """The names of the functions, or `<module>`, in which the attribute is used."""
+MANAGERS = {"unscoped", "_unscoped", "_base_manager", "_default_manager", "base_manager", "default_manager"}
+
+QUERYSETS = {"TenantQuerySet", "QuerySet", "UnscopedManager"}
+"""Made by hand they know no tenant, either."""
+
+
+def goes_round(node: ast.AST) -> bool:
+    match node:
+        case (
+            ast.Attribute(attr=name)
+            | ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_])
+        ) if name in MANAGERS:
+            return True
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in QUERYSETS
+    return False
+
+
+def functions_that_go_round(tree: ast.Module) -> Iterator[str]:
+    """The names of the functions, or `<module>`, in which the bypass is used."""
 
     def walk(node: ast.AST, inside: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             name = inside
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 name = child.name
-            if isinstance(child, ast.Attribute) and child.attr == attribute:
+            if goes_round(child):
                 yield name
             yield from walk(child, name)
 
@@ -170,11 +188,26 @@ def test_the_bypass_is_used_where_it_is_allowed_and_nowhere_else() -> None:
         (name, function)
         for name, tree in files()
         if name != "tenants/scoping.py" and "/admin/" not in name and "/bench/" not in name
-        for attribute in ("unscoped", "_unscoped", "_base_manager", "_default_manager")
-        for function in functions_with(tree, attribute)
+        for function in functions_that_go_round(tree)
     }
 
     assert used == UNSCOPED.keys()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Endpoint.unscoped.get(id=key)",
+        "Endpoint.objects._unscoped().get(id=key)",
+        "Endpoint._meta.default_manager.get(id=key)",
+        "model._meta.base_manager.get(id=key)",
+        "getattr(Endpoint, 'unscoped').get(id=key)",
+        "TenantQuerySet(Endpoint).get(id=key)",
+        "models.QuerySet(Endpoint).get(id=key)",
+    ],
+)
+def test_the_finder_finds_ways_round(line: str) -> None:
+    assert list(functions_that_go_round(ast.parse(f"def find(key):\n    return {line}"))) == ["find"]
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:

@@ -80,20 +80,22 @@ def test_no_row_hangs_on_something_of_another_tenant(model: type[TenantOwned], c
 
 
 def test_every_reference_among_the_settings_is_guarded() -> None:
+    """Each by its own column: an endpoint has one, and a second reference to the same table wants another."""
     wanted = dict(references())
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT conrelid::regclass::text, confrelid::regclass::text, conname FROM pg_constraint"
+            "SELECT conrelid::regclass::text, attname, confrelid::regclass::text, conname FROM pg_constraint"
+            " JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey) AND attname <> 'tenant_id'"
             " WHERE contype = 'f' AND cardinality(conkey) = 2 AND convalidated"
         )
         found = cursor.fetchall()
 
-    assert {name for name in wanted if wanted[name] not in {row[:2] for row in found}} == SCANNED
-    assert sorted(name for _, _, name in found) == sorted(constraint for _, constraint in GUARDED)
+    assert {name for name in wanted if wanted[name] not in {row[:3] for row in found}} == SCANNED
+    assert sorted(name for *_, name in found) == sorted(constraint for _, constraint in GUARDED)
 
 
-def references() -> Iterator[tuple[str, tuple[str, str]]]:
-    """From one model of a tenant's to another: the field's name, and the two tables."""
+def references() -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """From one model of a tenant's to another: the field's name, and its table and column and the other table."""
     for model in apps.get_models():
         if not issubclass(model, TenantOwned):
             continue
@@ -101,4 +103,7 @@ def references() -> Iterator[tuple[str, tuple[str, str]]]:
             if isinstance(field, models.ForeignKey):
                 target: type[models.Model] = field.related_model
                 if issubclass(target, TenantOwned):
-                    yield f"{model._meta.label}.{field.name}", (model._meta.db_table, target._meta.db_table)
+                    yield (
+                        f"{model._meta.label}.{field.name}",
+                        (model._meta.db_table, field.column, target._meta.db_table),
+                    )
