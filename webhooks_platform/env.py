@@ -252,10 +252,13 @@ def env_allowed_networks(name: str) -> list[AllowedNetwork]:
     """`127.0.0.0/8` or, for one port alone, `127.0.0.1/32@9000`; several with commas between."""
     allowed = []
     for part in env_list(name):
-        text, _, port = part.partition("@")
+        text, at, port = part.partition("@")
         try:
             network = ipaddress.ip_network(text)
-            number = int(port) if port else None
+            # An `@` without a port is a port forgotten, and must not open all of them.
+            number = int(port) if at else None
+            if number is not None and not 1 <= number <= 65535:
+                raise ValueError(f"{number} is no port")
         except ValueError as error:
             raise ImproperlyConfigured(
                 f"{name}: {part!r} is no network ({error}). Write CIDRs such as 10.0.0.0/8, or 127.0.0.1/32@9000."
@@ -265,7 +268,16 @@ def env_allowed_networks(name: str) -> list[AllowedNetwork]:
 
 
 def env_networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [allowed.network for allowed in env_allowed_networks(name)]
+    """`10.0.0.0/8`; several with commas between."""
+    networks = []
+    for part in env_list(name):
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name}: {part!r} is no network ({error}). Write CIDRs such as 10.0.0.0/8, without a port."
+            ) from None
+    return networks
 
 
 def env_proxy(name: str) -> str:
