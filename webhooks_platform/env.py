@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import dj_database_url
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = {"1", "true", "yes", "on"}
@@ -207,7 +208,24 @@ def env_database(name: str) -> dict[str, Any] | None:
             f"{name} must begin with postgresql:// and name a database: no other kind is supported. "
             "Set it to postgresql://user:password@host:5432/webhooks."
         )
-    return dict(dj_database_url.parse(text))
+    found: dict[str, Any] = dict(dj_database_url.parse(text))
+    _refuse_options(name, found.get("OPTIONS", {}))
+    return found
+
+
+def _refuse_options(name: str, options: dict[str, Any]) -> None:
+    """What stands behind the `?`: libpq's own words, except the one in which the platform says its own."""
+    if "options" in options:
+        raise ImproperlyConfigured(
+            f"{name}: settings of the server cannot be given in it. "
+            "Set them for the account: ALTER ROLE webhooks SET search_path = app."
+        )
+    try:
+        psycopg.conninfo.make_conninfo(**options)
+    except psycopg.ProgrammingError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {str(error).strip()}. Set what PostgreSQL knows alone, such as ?sslmode=verify-full."
+        ) from None
 
 
 def env_broker(name: str) -> str:
