@@ -122,7 +122,9 @@ def env_public_url(name: str) -> str:
     """What people type to come here, without a slash at its end; or nothing."""
     text = env_str(name).strip()
     parts = _split(text)
-    if text and (not _is_web(parts) or set("?#") & set(text)):
+    # `https://https://…` is an address, too: of a host that is called https.
+    is_odd = set("?#") & set(text) or "//" in parts.path or any(character.isspace() for character in text)
+    if text and (not _is_web(parts) or is_odd):
         raise ImproperlyConfigured(
             f"{name}={text!r} is no address of this platform. "
             "Set it to what people type, such as https://webhooks.example.com."
@@ -232,7 +234,9 @@ def env_broker(name: str) -> str:
     """A Redis or Valkey, or nothing. Its value is not repeated: it may hold a password."""
     text = env_str(name).strip()
     parts = _split(text)
-    if text and not (parts.scheme in {"redis", "rediss"} and parts.hostname):
+    number = parts.path.removeprefix("/")
+    is_number = not number or (number.isascii() and number.isdecimal())
+    if text and not (parts.scheme in {"redis", "rediss"} and parts.hostname and is_number):
         raise ImproperlyConfigured(f"{name} is no Redis or Valkey. Set it to redis://host:6379/0.")
     return text
 
@@ -345,7 +349,7 @@ def env_email(name: str, default: str) -> Email:
             return Email(f"{backends}.dummy.EmailBackend")
         case "console":
             return Email(f"{backends}.console.EmailBackend")
-        case "file":
+        case "file" if parts.path and not parts.netloc:
             return Email(f"{backends}.filebased.EmailBackend", folder=parts.path)
         case "smtp" | "smtps" if parts.hostname:
             is_tls = parts.scheme == "smtps"
@@ -362,5 +366,6 @@ def env_email(name: str, default: str) -> Email:
         case _:
             raise ImproperlyConfigured(
                 # Not shown: it may hold a password.
-                f"{name} is no address of a mail server. Set it to smtp://user:password@host:587."
+                f"{name} is no address of a mail server. Set it to smtp://user:password@host:587, "
+                "or to file:///folder."
             )

@@ -92,6 +92,11 @@ GOOD: list[tuple[Callable[[str], Any], str, Any]] = [
     (env.env_proxy, "http://user:secret@proxy:3128", "http://user:secret@proxy:3128"),
     (env.env_encryption_keys, f"k1:{KEY}", [("k1", bytes(32))]),
     (mails, "", Email("django.core.mail.backends.dummy.EmailBackend")),
+    (
+        mails,
+        "file:///var/mail",
+        Email("django.core.mail.backends.filebased.EmailBackend", folder="/var/mail"),
+    ),
     (mails, "console:", Email("django.core.mail.backends.console.EmailBackend")),
     (mails, "smtp://u:p%40@mail:587", Email(SMTP, "mail", 587, "u", "p@", starts_tls=True)),
     (mails, "smtps://mail", Email(SMTP, "mail", 465, is_tls=True)),
@@ -113,6 +118,8 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     (env.env_public_url, "https://hooks.example.com/?a=b", "Set it to what people type, such as https://"),
     (env.env_public_url, "https://hooks.example.com:port", "Set it to what people type, such as https://"),
     (env.env_public_url, "https://ops@hooks.example.com", "Set it to what people type, such as https://"),
+    (env.env_public_url, "https://https://hooks.example.com", "Set it to what people type, such as https://"),
+    (env.env_public_url, "https://hooks .example.com", "Set it to what people type, such as https://"),
     (env.env_origins, "https://a.example/", "'https://a.example/' is no origin. List them as browsers"),
     (env.env_origins, "a.example", "is no origin"),
     (env.env_origins, "null", "is no origin"),
@@ -132,6 +139,7 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     (env.env_broker, "cache:6379", "Set it to redis://host:6379/0"),
     (env.env_broker, "redis://:6379", "Set it to redis://host:6379/0"),
     (env.env_broker, "redis://cache:secret", "Set it to redis://host:6379/0"),
+    (env.env_broker, "redis://cache:6379/secret", "Set it to redis://host:6379/0"),
     (env.env_database, "postgresql://db/webhooks?conn_max_age=60", '"conn_max_age".*such as .sslmode='),
     (env.env_database, "postgresql://db/webhooks?options=-csecret%3D1", "ALTER ROLE"),
     (env.env_database, "postgresql://db/webhooks?currentSchema=secret", "ALTER ROLE"),
@@ -153,6 +161,8 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     (env.env_encryption_keys, f"k1:{KEY},k1:{KEY}", "Give each key an id of its own"),
     (mails, "mail.example.com", "is no address of a mail server. Set it to smtp://"),
     (mails, "imap://user:secret@mail", "is no address of a mail server. Set it to smtp://"),
+    (mails, "file://secret", "Set it to smtp://.*, or to file:///folder"),
+    (mails, "file:", "Set it to smtp://.*, or to file:///folder"),
     (mails, "smtp://mail:secret", "is no address of a mail server"),
 ]
 
