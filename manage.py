@@ -10,6 +10,9 @@ from types import FrameType
 
 VAR = Path(__file__).resolve().parent / "var"
 
+OPEN = ("DATABASE_URL", "CELERY_BROKER_URL", "SECRET_KEY", "WEBHOOKS_ENCRYPTION_KEYS")
+"""What is made here if the environment leaves it open."""
+
 COMMANDS_WITHOUT_SERVERS = {
     "",
     "--help",
@@ -32,15 +35,43 @@ COMMANDS_WITHOUT_SERVERS = {
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webhooks_platform.settings")
-    provide_environment(sys.argv[1:])
-    from django.core.management import execute_from_command_line  # noqa: PLC0415 - after the environment is complete
+    try:
+        provide_environment(sys.argv[1:])
+        run(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
-    execute_from_command_line(sys.argv)
+
+def run(arguments: list[str]) -> None:
+    """What people mend themselves is said to them in words; with --traceback, as Django's commands do, also where."""
+    # After the environment is complete.
+    import psycopg  # noqa: PLC0415
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
+    from django.db import OperationalError  # noqa: PLC0415
+
+    try:
+        execute_from_command_line(arguments)
+    except ImproperlyConfigured as error:
+        if "--traceback" in arguments:
+            raise
+        sys.exit(str(error))
+    except (OperationalError, psycopg.OperationalError) as error:
+        # What a database says that answers has a code, and is a fault of ours.
+        is_answer = getattr(error.__cause__ or error, "sqlstate", None) is not None
+        if is_answer or "--traceback" in arguments:
+            raise
+        sys.exit(
+            f"The database does not answer: {error}\nSee that it runs, and that DATABASE_URL leads to it."
+        )
 
 
 def provide_environment(arguments: list[str]) -> None:
     """Whatever the environment says stays. What it leaves open is for trying out and developing on one machine."""
     command = arguments[0] if arguments else ""
+    for name in OPEN:
+        if not os.environ.get(name, "").strip():
+            os.environ.pop(name, None)  # empty is not set, as for the settings
     is_configured = "DATABASE_URL" in os.environ and "CELERY_BROKER_URL" in os.environ
     if not is_configured or command == "serve" or (VAR / "secrets.json").exists():
         provide_secrets()
