@@ -80,3 +80,21 @@ def test_ctrl_c_ends_a_command_without_a_trace() -> None:
 
     assert (running.returncode, output) == (130, "")
     assert "Traceback" not in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["serve", "--port", "0"], "--port must be between 1 and 65535."),
+        (["serve", "--port", "70000"], "--port must be between 1 and 65535."),
+        (["serve", "--host", "nowhere"], "--host must be 127.0.0.1 or 0.0.0.0"),
+        (["demo", "order", "--pace", "-1"], "--pace must be between 0 and 60."),
+        (["demo", "order", "--pace", "nan"], "--pace must be between 0 and 60."),
+    ],
+)
+def test_odd_arguments_are_refused_at_once(arguments: list[str], says: str) -> None:
+    running = begun(*arguments)
+    output, words = running.communicate(timeout=60)
+
+    assert (running.returncode, output) == (1, "")
+    assert words.startswith(f"CommandError: {says}")

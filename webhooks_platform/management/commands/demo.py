@@ -21,6 +21,7 @@ from webhooks_platform.demo.stories import STORIES, Story, perform
 from webhooks_platform.processes import COLOURS, Supervisor
 
 PACE_SECONDS = 1.0
+LONGEST_PACE_SECONDS = 60.0
 
 
 class Command(BaseCommand):
@@ -38,6 +39,8 @@ class Command(BaseCommand):
             for name, story in STORIES.items():
                 self.stdout.write(f"  {name:<12} {story.summary}")
             return
+        if not 0 <= options["pace"] <= LONGEST_PACE_SECONDS:
+            raise CommandError(f"--pace must be between 0 and {LONGEST_PACE_SECONDS:g}.")
         signal.signal(signal.SIGTERM, exit_in_order)
         try:
             play(STORIES[options["name"]], options["name"], pace=options["pace"])

@@ -34,6 +34,8 @@ OPERATOR_EMAIL = "operator@localhost"
 
 WEB_WORKERS = 2
 
+HOSTS = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - for those who ask for it
+
 EXPECTED_WARNINGS = [
     "You're running the worker with superuser privileges",  # so is everything in many a container
     "No directory at",  # static files come straight from the source, collected or not
@@ -61,7 +63,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host, port = options["host"], options["port"]
+        host, port = options["host"].replace("localhost", "127.0.0.1"), options["port"]
+        refuse_odd(host, port)
         clinic_port = free_port() if options["demo"] else None
         supervisor = Supervisor(child_environment(host, port, clinic_port))
         supervisor.listen_to_signals()
@@ -78,6 +81,14 @@ class Command(BaseCommand):
             supervisor.run_until_stopped()
         finally:
             stop_platform(supervisor)
+
+
+def refuse_odd(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise CommandError("--port must be between 1 and 65535.")
+    if host not in HOSTS:
+        # Its own first requests, the demo and this machine's people come by 127.0.0.1.
+        raise CommandError(f"--host must be {' or '.join(HOSTS)}, for all addresses of this machine.")
 
 
 def child_environment(host: str, port: int, clinic_port: int | None) -> dict[str, str]:
