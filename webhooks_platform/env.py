@@ -15,7 +15,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = {"1", "true", "yes", "on"}
-FALSE = {"0", "false", "no", "off", ""}
+FALSE = {"0", "false", "no", "off"}
 
 CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -46,8 +46,9 @@ def env_str(name: str, default: str = "") -> str:
 
 
 def env_bool(name: str, default: bool) -> bool:
-    text = os.environ.get(name)
-    if text is None:
+    text = os.environ.get(name, "")
+    if not text.strip():
+        # As of all the others. What is on by default protects something.
         return default
     if text.strip().lower() in TRUE:
         return True
@@ -264,7 +265,7 @@ def _is_address(text: str) -> bool:
 
 
 def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
-    text = os.environ.get(name, default)
+    text = os.environ.get(name, "").strip() or default
     if text not in choices:
         raise ImproperlyConfigured(f"{name}={text!r} is not known. Set it to one of: {', '.join(choices)}.")
     return text
