@@ -188,16 +188,21 @@ def env_authorities(name: str) -> str:
     if path:
         try:
             found = CERTIFICATE.findall(Path(path).read_bytes())
-            if not found or not all(
-                base64.b64decode(b"".join(each.split()), validate=True) for each in found
-            ):
+            if not found:
                 raise ValueError("it holds none")
+            if not all(_is_whole(base64.b64decode(b"".join(each.split()), validate=True)) for each in found):
+                raise ValueError("one of them is damaged")
         except (OSError, ValueError) as error:
             raise ImproperlyConfigured(
                 f"{name}={path!r} cannot be read as certificates ({error}). "
                 "Set it to a PEM file that this process may read, or leave it empty for the usual authorities."
             ) from None
     return path
+
+
+def _is_whole(certificate: bytes) -> bool:
+    """Its DER says at its beginning how long it is. One that is not, and nothing can be sent by TLS."""
+    return certificate[:2] == b"\x30\x82" and int.from_bytes(certificate[2:4], "big") == len(certificate) - 4
 
 
 def env_database(name: str) -> dict[str, Any] | None:

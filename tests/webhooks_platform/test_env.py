@@ -199,6 +199,19 @@ def test_what_makes_none(
     assert "secret" not in str(refused.value)
 
 
+def test_authorities_of_which_a_line_is_missing_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = Path(certifi.where()).read_text().splitlines(keepends=True)
+    begins = [place for place, line in enumerate(lines) if "BEGIN CERTIFICATE" in line]
+    damaged = tmp_path / "ca.pem"
+    damaged.write_text("".join(lines[: begins[-1] + 3] + lines[begins[-1] + 4 :]))
+    monkeypatch.setenv("WEBHOOKS_X", str(damaged))
+
+    with pytest.raises(ImproperlyConfigured, match=r"one of them is damaged.*Set it to a PEM file"):
+        env.env_authorities("WEBHOOKS_X")
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
