@@ -175,7 +175,8 @@ def env_name_servers(name: str) -> list[str]:
     for server in servers:
         if not _is_address(server):
             parts = _split(f"//{server}")
-            if not _is_address(parts.hostname or "") or parts.path or parts.username is not None:
+            is_whole = parts.netloc == server and (parts.port or server.endswith("]"))
+            if not is_whole or not _is_address(parts.hostname or "") or parts.username is not None:
                 raise ImproperlyConfigured(
                     f"{name}: {server!r} is no address of a name server. Write 9.9.9.9 or 9.9.9.9:53."
                 )
