@@ -255,7 +255,8 @@ def _split(text: str) -> SplitResult:
         parts.port  # noqa: B018 - which is looked at only when it is asked for
     except ValueError:
         return urlsplit("")
-    return parts
+    is_odd = any(character.isspace() for character in parts.hostname or "")
+    return urlsplit("") if is_odd else parts
 
 
 def _is_web(parts: SplitResult) -> bool:
@@ -314,11 +315,8 @@ def env_proxy(name: str) -> str:
     text = os.environ.get(name, "").strip()
     if not text:
         return ""
-    try:
-        parts = urlsplit(text)
-        is_right = parts.scheme == "http" and bool(parts.hostname) and bool(parts.port)
-    except ValueError:
-        is_right = False
+    parts = _split(text)
+    is_right = parts.scheme == "http" and bool(parts.hostname) and bool(parts.port)
     if not is_right or parts.path not in {"", "/"} or parts.query or parts.fragment:
         # Not shown: it may hold a password.
         raise ImproperlyConfigured(f"{name} is no proxy. Write it as http://host:3128.")
