@@ -5,11 +5,10 @@ import secrets
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from tenants.management.people import email_of
 from tenants.management.tables import TablesCommand
-from tenants.models import Member, Tenant, User
+from tenants.management.tenants import tenant_of
+from tenants.models import Member, User
 from tenants.services.audit import COMMAND
 from tenants.services.members import set_member
 
@@ -25,9 +24,7 @@ class Command(TablesCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         email = email_of(options["email"])
-        tenant = Tenant.objects.filter(slug=options["slug"], deleted_at__isnull=True).first()
-        if tenant is None:
-            raise CommandError(f"There is no tenant {options['slug']}.")
+        tenant = tenant_of(options["slug"])
         user = User.objects.filter(email=email).first()
         password = None
         if user is None:

@@ -4,10 +4,8 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from tenants.management.tables import TablesCommand
-from tenants.models import Tenant
+from tenants.management.tenants import tenant_of
 from tenants.packs import all_packs
 from tenants.services import packs
 from tenants.services.audit import COMMAND
@@ -24,7 +22,7 @@ class Command(TablesCommand):
         parser.add_argument("--json", action="store_true", help="print one line of JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tenant = find_tenant(options["tenant"])
+        tenant = None if options["tenant"] is None else tenant_of(options["tenant"])
         owner = "the shared catalogue" if tenant is None else f"the catalogue of {tenant.slug}"
         if options["name"] is None:
             found = packs.packs_of(tenant)
@@ -48,15 +46,6 @@ class Command(TablesCommand):
         else:
             for line in words(done, options["name"], owner, is_dry_run=options["dry_run"]):
                 self.stdout.write(line)
-
-
-def find_tenant(slug: str | None) -> Tenant | None:
-    if slug is None:
-        return None
-    tenant = Tenant.objects.filter(slug=slug, deleted_at__isnull=True).first()
-    if tenant is None:
-        raise CommandError(f"There is no tenant {slug}.")
-    return tenant
 
 
 def as_json(done: Imported, name: str, *, is_dry_run: bool) -> dict[str, Any]:

@@ -39,10 +39,13 @@ def test_it_refuses_what_does_not_exist() -> None:
     long = f"{'a' * 250}@example.com"
     for slug, email in (
         ("no-such-tenant", "a@example.com"),
+        ("f\udcfcr", "a@example.com"),
         (make_tenant().slug, "nobody"),
         (make_tenant().slug, long),
     ):
         with pytest.raises(CommandError):
             add_member(slug, email)
+    with pytest.raises(CommandError, match="There is no tenant"):
+        call_command("install_pack", "messaging", "--tenant", "f\udcfcr")
     with pytest.raises(CommandError, match="at most 254"):
         call_command("create_operator", long)

@@ -44,7 +44,17 @@ def test_sending_is_stopped_and_goes_on_with_the_reason_in_the_audit_log() -> No
 
 
 def test_a_reason_is_asked_for() -> None:
-    with pytest.raises(CommandError, match="--reason"):
-        sending("stop")
+    for given in ([], ["--reason", ""], ["--reason", " "]):
+        with pytest.raises(CommandError, match="--reason"):
+            sending("stop", *given)
 
     assert not is_sending_stopped()
+
+
+def test_letters_of_another_terminal_keep_nobody_from_stopping() -> None:
+    """As Python reads arguments that are not UTF-8."""
+    sending("stop", "--reason", b"f\xfcr heute".decode("utf-8", "surrogateescape"))
+
+    assert is_sending_stopped()
+    entry = AuditEntry.objects.filter(tenant=None).latest("id")
+    assert entry.after == {"reason": "f?r heute"}
