@@ -1,9 +1,11 @@
 """What `check --deploy` advises for production. What makes no sense is refused by the settings themselves (env.py)."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Tags, Warning, register  # noqa: A004 - Django's names
+from django.http.request import validate_host
 
 
 @register(Tags.security, deploy=True)
@@ -15,6 +17,15 @@ def check_production(**kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Dja
                 "WEBHOOKS_PUBLIC_URL is not set to an https address: portal links take the request's host.",
                 hint="Set it to what people type, such as https://webhooks.example.com.",
                 id="webhooks.W001",
+            )
+        )
+    host = urlsplit(settings.WEBHOOKS_PUBLIC_URL).hostname or ""
+    if host and not validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
+        found.append(
+            Warning(
+                f"ALLOWED_HOSTS refuses {host}, the host of WEBHOOKS_PUBLIC_URL: its pages answer 400.",
+                hint="List it there, too, unless the proxy in front asks for another.",
+                id="webhooks.W005",
             )
         )
     if settings.EMAIL_BACKEND.endswith((".dummy.EmailBackend", ".console.EmailBackend")):

@@ -121,3 +121,11 @@ def test_a_production_is_told_what_is_missing() -> None:
     assert sorted(set(re.findall(r"webhooks\.W\d+", said))) == [
         f"webhooks.W00{number}" for number in (1, 2, 3, 4)
     ]
+
+
+def test_a_production_is_told_that_nobody_gets_in_by_its_own_address() -> None:
+    code, said = checked(ALLOWED_HOSTS="", WEBHOOKS_PUBLIC_URL="https://hooks.example.com:8443")
+
+    assert code == 1
+    assert re.findall(r"webhooks\.W\d+", said) == ["webhooks.W005"]
+    assert "ALLOWED_HOSTS refuses hooks.example.com" in said
