@@ -341,18 +341,16 @@ class ConfigCache:
         self, connection: psycopg.Connection[Row], wanted: Sequence[tuple[bytes, int]]
     ) -> dict[bytes, EndpointConfig]:
         """(endpoint, version) → config; loads those that are missing or of another version."""
-        missing = [
-            endpoint_id
-            for endpoint_id, version in wanted
-            if (kept := self._kept.get(endpoint_id)) is None or kept.version != version
-        ]
-        if missing:
-            self.load(connection, missing)
-        return {
+        # Taken out before others are loaded: to keep those, these may be forgotten.
+        found = {
             endpoint_id: kept
-            for endpoint_id, _ in wanted
-            if (kept := self._kept.get(endpoint_id)) is not None
+            for endpoint_id, version in wanted
+            if (kept := self._kept.get(endpoint_id)) is not None and kept.version == version
         }
+        missing = [endpoint_id for endpoint_id, _ in wanted if endpoint_id not in found]
+        if missing:
+            found |= self.load(connection, missing)
+        return found
 
     def load(
         self, connection: psycopg.Connection[Row], endpoint_ids: Sequence[bytes]

@@ -10,6 +10,7 @@ from django.db import connection
 from deliveries.models import Endpoint, Lane
 from deliveries.pipeline import lanes, lease
 from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.endpoints import ConfigCache
 from deliveries.pipeline.payloads import PayloadRoom
 from deliveries.pipeline.rounds import Round, RoundWorker
 from tenants.ids import new_id
@@ -129,3 +130,15 @@ def test_what_was_told_is_not_brought_again_when_the_connection_is_lost_on_the_w
     assert told == [1]
     assert [taken.endpoint_id for taken in plan.taken] == [ready.id.bytes]
     assert lane_of(held).dispatcher_id is None
+
+
+def test_a_lane_that_is_taken_comes_with_its_settings_however_few_are_kept() -> None:
+    """To keep those of the others, the oldest are forgotten, and they may be among the ones that were just asked for."""
+    tenant = make_tenant()
+    endpoints = make_endpoints(tenant, [URL] * 4)
+    with own() as connection:
+        found = [(endpoint.id.bytes, endpoint.version) for endpoint in endpoints]
+        cache = ConfigCache(size=2)
+        cache.get(connection, found[:2])
+
+        assert set(cache.get(connection, found)) == {endpoint.id.bytes for endpoint in endpoints}
