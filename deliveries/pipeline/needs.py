@@ -66,7 +66,8 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
     is_kept = lane.slow > 0 or lane.before is not None
     gives_way = others_wait or lane.share.tenant_id in book.passed_over
     is_turn_over = gives_way and now - lane.taken_at > TURN_SECONDS
-    if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over):
+    # At the end also one that has more: it was taken in the last round, and nothing of it was put into memory.
+    if lane.is_idle and (lane.is_dry or lane.is_dropped or is_turn_over or is_ending):
         if is_turn_over or is_ending or not lingers(lane, now=now, book=book):
             return Need.RELEASE
         if now - lane.looked_at < LOOK_AGAIN_SECONDS:

@@ -175,3 +175,10 @@ def test_what_a_lane_says_of_it_is_kept_now_and_then_while_versions_pile_up() ->
     for lane in many:
         lane.owed_from = datetime.now(UTC)
     assert len(stale(many, book=book)) == KEPT_A_ROUND
+
+
+def test_one_that_was_taken_in_the_last_round_of_a_run_goes_back_though_it_has_more() -> None:
+    book = Book(capacity=100)
+    lane = hold(book, a_tenant(), owed=0)
+
+    assert need_of(lane, now=0.0, book=book, others_wait=False, is_ending=True) is Need.RELEASE
