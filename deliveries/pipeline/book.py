@@ -230,6 +230,11 @@ class HeldLane:
         return own if self.before is None else own + self.before.in_air_to(config)
 
     @property
+    def has_in_air(self) -> bool:
+        """By these settings or earlier ones."""
+        return self.in_air > 0 or (self.before is not None and self.before.has_in_air)
+
+    @property
     def is_idle(self) -> bool:
         return (
             not self.queue

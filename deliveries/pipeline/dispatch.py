@@ -730,7 +730,9 @@ class Dispatcher:
             releasing = releasing[: self.lanes_a_round]
         if not is_patrol:
             waiting.clear()
-        changed = [lane for lane in self.changed if lane.in_air and book.lanes.get(lane.endpoint_id) is lane]
+        changed = [
+            lane for lane in self.changed if lane.has_in_air and book.lanes.get(lane.endpoint_id) is lane
+        ]
         self.changed = []
         has_work = is_taking or is_checking or bool(releasing or loading or clearing or waiting or changed)
         if not has_work and not self.hungry:
@@ -915,7 +917,7 @@ class Dispatcher:
                     self._drop(lane)
             elif facts[1] or facts[0] != lane.config.version:
                 self._drop(lane)
-                if not facts[1] and lane.in_air:
+                if not facts[1] and lane.has_in_air:
                     # Else it goes back in the next round, and comes again with them.
                     self.changed.append(lane)
 

@@ -362,3 +362,27 @@ def test_what_waits_for_a_disabled_endpoint_is_cancelled_though_a_request_hangs(
 
     assert still_open == 4
     assert [delivery.status for delivery in deliveries_of(tenant)].count("succeeded") == 4
+
+
+def test_a_second_change_holds_too_while_requests_from_before_the_first_hang() -> None:
+    tenant = make_tenant()
+    with Webhooks(old=Reply(waits=True)) as webhooks, running() as one:
+        endpoint = hanging(tenant, webhooks, "/old", count=10, most=4)
+        webhooks.wait_for(4, "/old")
+        change_endpoint(endpoint, url=webhooks.url("/new"))
+        webhooks.wait_for(6, "/new", seconds=10)
+
+        change_endpoint(endpoint, url=webhooks.url("/newest"))
+        until(lambda: urls_of(one) == [webhooks.url("/newest")], seconds=5)
+        publish(tenant)
+        webhooks.wait_for(1, "/newest", seconds=5)
+        still_open = sum(webhooks.open.values())
+        webhooks.release()
+        until(lambda: {delivery.status for delivery in deliveries_of(tenant)} == {"succeeded"})
+
+    assert still_open == 4
+    assert len(webhooks.requests) == len({request.id for request in webhooks.requests}) == 11
+
+
+def urls_of(one: Running) -> list[str]:
+    return [lane.config.destination.url for lane in list(one.dispatcher.book.lanes.values())]
