@@ -911,13 +911,17 @@ class Dispatcher:
             mine = {}
         for lane in list(self.book.lanes.values()):
             facts = mine.get(lane.endpoint_id)
+            # A pause is over, or the stop of all sending.
+            may_go_on = lane.is_dropped and lane.held_until is None and self.ending is None
             if facts is None:
                 # Taken in this very round; or lost, or all sending is stopped.
                 if time.monotonic() - lane.taken_at > lease.RENEW_SECONDS:
                     self._drop(lane)
-            elif facts[1] or facts[0] != lane.config.version:
+            elif facts[1]:
                 self._drop(lane)
-                if not facts[1] and lane.has_in_air:
+            elif facts[0] != lane.config.version or may_go_on:
+                self._drop(lane)
+                if lane.has_in_air:
                     # Else it goes back in the next round, and comes again with them.
                     self.changed.append(lane)
 

@@ -386,3 +386,24 @@ def test_a_second_change_holds_too_while_requests_from_before_the_first_hang() -
 
 def urls_of(one: Running) -> list[str]:
     return [lane.config.destination.url for lane in list(one.dispatcher.book.lanes.values())]
+
+
+def test_the_end_of_a_pause_lets_it_go_on_though_requests_hang() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=True)) as webhooks, running() as one:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=4)
+        ingest.publish([new_event(tenant) for _ in range(10)])
+        webhooks.wait_for(2)
+        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=True)
+        until(lambda: loaded(one) == 0)
+
+        webhooks.replies["/a"] = Reply()
+        Lane.unscoped.filter(endpoint=endpoint).update(is_paused=False)
+        wake([(endpoint.id, None)])
+        webhooks.wait_for(10, seconds=5)
+        still_open = sum(webhooks.open.values())
+        webhooks.release()
+        until(lambda: {delivery.status for delivery in deliveries_of(tenant)} == {"succeeded"})
+
+    assert still_open == 2
+    assert len(webhooks.requests) == 10
