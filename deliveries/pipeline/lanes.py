@@ -380,7 +380,9 @@ UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE l
 # GREATEST skip NULL.)
 LOOK_AGAIN = f"""
 WITH l AS MATERIALIZED (
-    SELECT lane.endpoint_id, u.slots, u.tokens, u.is_unfinished,
+    SELECT lane.endpoint_id, u.slots, u.tokens,
+           -- Also if a service stopped it meanwhile, whose wake changed nothing: what is planned for later ends now.
+           u.is_unfinished OR lane.resets <> u.resets AS is_unfinished,
            COALESCE(to_timestamp(u.owed_from), '-infinity') AS owed_from,
            -- Wiped by a service meanwhile: it waits no longer.
            CASE WHEN lane.resets = u.resets THEN u.hold_seconds END AS hold_seconds,

@@ -13,7 +13,9 @@ from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.signing import parse_secret
 from deliveries.pipeline.wake import wake
 from deliveries.sealed import seal_secret
+from deliveries.services import stopping
 from tenants.models import PlatformState, Tenant
+from tenants.services.audit import COMMAND
 from tests.support.builders import (
     attempts_of,
     change_endpoint,
@@ -407,3 +409,24 @@ def test_the_end_of_a_pause_lets_it_go_on_though_requests_hang() -> None:
 
     assert still_open == 2
     assert len(webhooks.requests) == 10
+
+
+def test_disabling_cancels_what_a_holder_planned_for_later() -> None:
+    """Its lane goes back after the wake of the change, and says itself when there is something due: in an hour."""
+    tenant = make_tenant()
+    with Webhooks(a=Reply(500)) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), retry_schedule=[3600])
+        publish(tenant)
+        run_until_dry()
+        with running():
+            webhooks.replies["/a"] = Reply(500, waits=True)
+            publish(tenant)
+            webhooks.wait_for(2)
+            stopping.disable_endpoint(actor=COMMAND, endpoint=endpoint)
+            webhooks.release()
+            until(lambda: {d.status for d in deliveries_of(tenant)} == {"cancelled"}, seconds=5)
+            until(lambda: lane_of(endpoint).ready_at is None)
+
+    assert [(d.cancel_reason, d.attempt_count) for d in deliveries_of(tenant)] == [
+        ("endpoint_disabled", 1)
+    ] * 2
