@@ -297,7 +297,7 @@ class Dispatcher:
         until = now + 0.25
         if self.book.paced:
             until = min(until, self.book.paced[0][0])
-        if not self.lanes_clerk.is_busy:
+        if self.ending is None and not self.heart.is_sending_stopped and not self.lanes_clerk.is_busy:
             until = min(until, self.next_take)
         if self.results and not self.records_clerk.is_busy:
             until = min(until, self.oldest_result + BATCH_SECONDS)

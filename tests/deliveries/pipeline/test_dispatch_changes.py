@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from deliveries.models import Delivery, Endpoint, EndpointSecret, Lane
 from deliveries.pipeline import ingest
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.signing import parse_secret
+from deliveries.pipeline.transport import Answer
 from deliveries.pipeline.wake import wake
 from deliveries.sealed import seal_secret
 from deliveries.services import stopping
@@ -430,3 +432,24 @@ def test_disabling_cancels_what_a_holder_planned_for_later() -> None:
     assert [(d.cancel_reason, d.attempt_count) for d in deliveries_of(tenant)] == [
         ("endpoint_disabled", 1)
     ] * 2
+
+
+def test_while_all_sending_is_stopped_a_dispatcher_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant = make_tenant()
+    PlatformState.objects.update(is_sending_stopped=True)
+    polls: list[float] = []
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        publish(tenant)
+        with running() as one:
+            poll = one.dispatcher.transport.poll
+
+            def counted(seconds: float, **more: Any) -> list[Answer]:
+                polls.append(seconds)
+                return poll(seconds, **more)
+
+            time.sleep(0.5)
+            monkeypatch.setattr(one.dispatcher.transport, "poll", counted)
+            time.sleep(1.0)
+
+    assert 0 < len(polls) < 50
