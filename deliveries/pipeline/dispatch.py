@@ -625,6 +625,8 @@ class Dispatcher:
             self._let_small_tenants_ahead()
         cut = whole(self.results, MOST_A_BATCH)
         batch, batch_lanes = self.results[:cut], self.result_lanes[:cut]
+        # Now: of what the database refuses, the result is made bare.
+        size = sum(len(result.response_body) + len(result.response_headers) for result in batch)
         stopped, transitions = self.stopped, self.transitions
         self.results, self.result_lanes = self.results[cut:], self.result_lanes[cut:]
         self.stopped, self.transitions = {}, []
@@ -647,6 +649,7 @@ class Dispatcher:
             self.done += len(batch)
             self.heart.done = self.done
             self.unrecorded -= len(batch)
+            self.result_bytes -= size
             for result, lane in zip(batch, batch_lanes, strict=True):
                 self.book.recorded(lane, result.delivery_id)
                 if result.line is not None and not lane.lines:
@@ -654,7 +657,6 @@ class Dispatcher:
                     lane.is_dry = False
                     lane.cursor_since = 0.0
                 self.attention.add(lane)
-                self.result_bytes -= len(result.response_body) + len(result.response_headers)
 
         self.records_clerk.give(job, recorded)
 

@@ -482,3 +482,20 @@ def test_a_delivery_whose_event_is_gone_ends_and_does_not_wait_for_it() -> None:
         assert webhooks.to("/a") == []
     (delivery,) = deliveries_of(tenant)
     assert (delivery.status, delivery.last_outcome) == ("failed", "internal_error")
+
+
+def test_what_the_database_refused_of_an_answer_is_out_of_memory_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counts against the answers that wait to be recorded, beyond which nothing is sent."""
+    monkeypatch.setitem(dispatch.WISHES, Wish.ABORT, "no text of PostgreSQL: \x00")
+    tenant = make_tenant()
+    with Webhooks(a=Reply(500, headers=("webhook-delivery: abort",))) as webhooks, running() as one:
+        make_endpoint(tenant, webhooks.url("/a"))
+        event = publish(tenant)
+        until(lambda: delivery_of(event).status == "failed")
+        until(lambda: one.dispatcher.unrecorded == 0)
+        left = one.dispatcher.result_bytes
+
+    assert [attempt.outcome for attempt in attempts_of(delivery_of(event))] == ["internal_error"]
+    assert left == 0
