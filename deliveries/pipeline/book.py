@@ -367,17 +367,18 @@ class Book:
         self.loaded += len(followers)
         lane.share.loaded += len(followers)
 
-    def head_ended(self, lane: HeldLane, head_id: bytes) -> None:
-        """The next of its line may start."""
+    def head_ended(self, lane: HeldLane, head_id: bytes) -> bool:
+        """The next of its line may start, if it is here."""
         line = lane.lines.pop(head_id, None)
         if line is None:
-            return
+            return False
         owed = line.popleft()
         owed.due = datetime.now(UTC)
         if line:
             lane.lines[owed.id] = line
         lane.queue.append(owed)
         self.offer(lane)
+        return True
 
     def drop_line(self, lane: HeldLane, head_id: bytes) -> bool:
         """The head keeps its line waiting, or is one no more: the others are loaded again when it is time."""

@@ -550,7 +550,7 @@ class Dispatcher:
         if lane.lines:
             # Recorded in this order, so the next needs not wait for it.
             if is_good or (wait is None and not is_by_hand(owed)):
-                self.book.head_ended(lane, owed.id)
+                kept[0].is_followed = self.book.head_ended(lane, owed.id)
             else:
                 self.book.drop_line(lane, owed.id)
         # It may wait behind slower ones to be looked at; what it carried must not.
@@ -652,10 +652,14 @@ class Dispatcher:
             self.result_bytes -= size
             for result, lane in zip(batch, batch_lanes, strict=True):
                 self.book.recorded(lane, result.delivery_id)
-                if result.line is not None and not lane.lines:
-                    # Its successor is due now, if it was not here already.
-                    lane.is_dry = False
-                    lane.cursor_since = 0.0
+                if result.line is not None:
+                    # With new settings another goes on, which has not read ahead of this one.
+                    current = self.book.lanes.get(lane.endpoint_id, lane)
+                    if not result.is_followed or current is not lane:
+                        # Its successor is due now.
+                        current.is_dry = False
+                        current.cursor_since = 0.0
+                        self.attention.add(current)
                 self.attention.add(lane)
 
         self.records_clerk.give(job, recorded)

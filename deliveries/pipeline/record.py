@@ -65,6 +65,8 @@ class Result:
     """The same for all that went out in one request."""
     line: fifo.Line | None = None
     """Its ordering key, if it has one and this attempt may have ended it."""
+    is_followed: bool = False
+    """The next of that line is in memory already. For the loop alone."""
 
 
 COPY = (

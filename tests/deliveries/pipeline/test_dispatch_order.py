@@ -236,3 +236,16 @@ def _data(tenant: Tenant) -> list[bytes]:
             "SELECT data FROM deliveries_event WHERE tenant_id = %s ORDER BY sequence", [tenant.id]
         )
         return [bytes(row[0]) for row in cursor.fetchall()]
+
+
+def test_a_key_does_not_wait_for_the_end_of_what_was_read_ahead_of_another() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=lambda request: Reply(seconds=0.4 if key(request) == "slow" else 0.0)) as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
+        publish_line(tenant, 30, key="slow")
+        publish_line(tenant, 100, key="quick")
+        with running():
+            until(lambda: [key(request) for request in webhooks.requests].count("quick") == 100)
+            slow = [key(request) for request in webhooks.requests].count("slow")
+
+    assert slow < 20
