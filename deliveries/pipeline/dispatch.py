@@ -891,7 +891,8 @@ class Dispatcher:
             lane.is_loading = False
             self.attention.add(lane)
             owed_here = by_lane.get(endpoint_id, [])
-            lane.is_dry = len(owed_here) < count
+            # Told meanwhile to begin again, it was looked for too early.
+            lane.is_dry = len(owed_here) < count and lane.cursor_since > 0.0
             if owed_here:
                 lane.loaded_at = time.monotonic()
                 lane.after_due, lane.after_id = owed_here[-1].due, owed_here[-1].id

@@ -6,11 +6,12 @@ import threading
 import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 
-from deliveries.pipeline import ingest
+from deliveries.pipeline import ingest, lanes
 from deliveries.services import deliveries
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
@@ -249,3 +250,37 @@ def test_a_key_does_not_wait_for_the_end_of_what_was_read_ahead_of_another() -> 
             slow = [key(request) for request in webhooks.requests].count("slow")
 
     assert slow < 20
+
+
+def test_what_became_due_during_a_load_is_loaded_though_that_brought_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The load looked before the head's end was committed, and is heard of after it."""
+    monkeypatch.setattr(lanes, "READ_AHEAD_LINES", 0)
+    tenant = make_tenant()
+    load = lanes.load
+    loads: list[int] = []
+
+    def held_up(*args: Any, **fields: Any) -> list[lanes.Owed]:
+        owed = load(*args, **fields)
+        loads.append(len(owed))
+        if len(loads) == 2:
+            until(lambda: one.dispatcher.done == 1)
+        return owed
+
+    def rule(request: Request) -> Reply:
+        return Reply(waits=True) if key(request) == "hangs" else Reply(seconds=1.5)
+
+    with Webhooks(a=rule) as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), ordering="fifo")
+        publish_line(tenant, 1, key="hangs")
+        publish_line(tenant, 2, key="goes on")
+        monkeypatch.setattr(lanes, "load", held_up)
+        with running() as one:
+            webhooks.wait_for(3, seconds=6)
+            still_open = [hung for _, hung in webhooks.open]
+            webhooks.release()
+            until(lambda: statuses(tenant) == {"succeeded": 3})
+
+    assert loads[:2] == [2, 0]
+    assert len(still_open) == 2
