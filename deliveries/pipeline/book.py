@@ -116,7 +116,7 @@ class HeldLane:
     is_dry: bool = False
     """The last load brought less than was asked for."""
     is_in_lines: bool = False
-    """Its endpoint wants them in order."""
+    """Lines were read ahead: what is in memory may fall due only when the one before it has ended."""
     is_loading: bool = False
     is_sendable: bool = False
     """Stands in its tenant's queue of sendable lanes, or was set aside there."""
@@ -297,6 +297,7 @@ class Book:
             flying=lane.flying,
             flying_due=lane.flying_due,
             newest=lane.newest,
+            is_in_lines=lane.is_in_lines,
             before=lane,
             retry_at=now,
             resets=lane.resets,
@@ -363,6 +364,7 @@ class Book:
 
     def follow(self, lane: HeldLane, head: Owed, followers: list[Owed]) -> None:
         """They wait until the head is over."""
+        lane.is_in_lines = True
         lane.lines[head.id] = deque(followers)
         self.loaded += len(followers)
         lane.share.loaded += len(followers)

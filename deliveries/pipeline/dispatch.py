@@ -899,7 +899,6 @@ class Dispatcher:
                 lane.newest = max(lane.newest, (lane.after_due, lane.after_id))
                 if self.ending is None and not lane.is_dropped:
                     self.book.add(lane, owed_here)
-                    lane.is_in_lines = lane.is_in_lines or owed_here[0].ordering_key is not None
                     for owed in owed_here if plan.followers else ():
                         if (followers := plan.followers.get(owed.id)) is not None:
                             self.book.follow(lane, owed, followers)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from deliveries.pipeline import ingest, lanes
+from deliveries.models import Lane
+from deliveries.pipeline import ingest, lanes, rounds
 from deliveries.services import deliveries
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
@@ -284,3 +285,38 @@ def test_what_became_due_during_a_load_is_loaded_though_that_brought_nothing(
 
     assert loads[:2] == [2, 0]
     assert len(still_open) == 2
+
+
+def test_a_line_behind_what_was_published_before_its_endpoint_wanted_order_goes_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "MAX_LOAD", 3)
+    tenant = make_tenant()
+    load = lanes.load
+    loads: list[int] = []
+
+    def held_up(*args: Any, **fields: Any) -> list[lanes.Owed]:
+        loads.append(len(fields["wanted"]))
+        if len(loads) == 2:
+            until(lambda: one.dispatcher.done == 3)
+        return load(*args, **fields)
+
+    def rule(request: Request) -> Reply:
+        return Reply(waits=number(request) == 1)
+
+    with Webhooks(a=rule) as webhooks:
+        endpoint = make_endpoint(tenant, webhooks.url("/a"), max_in_flight=1)
+        Lane.unscoped.filter(endpoint=endpoint).update(slots=1)
+        for _ in range(2):
+            publish(tenant, b'{"n": 7}')
+        change_endpoint(endpoint, ordering="fifo")
+        publish_line(tenant, 4)
+        monkeypatch.setattr(lanes, "load", held_up)
+        with running() as one:
+            webhooks.wait_for(4)
+            until(lambda: len(loads) == 2 and not one.dispatcher.lanes_clerk.is_busy)
+            webhooks.release()
+            until(lambda: statuses(tenant) == {"succeeded": 6})
+            time.sleep(0.3)
+
+    assert [number(request) for request in webhooks.requests] == [7, 7, 0, 1, 2, 3]
