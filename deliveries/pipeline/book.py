@@ -152,7 +152,8 @@ class HeldLane:
     looked_at: float = 0.0
     """When it was last looked for new work on it beside results that wait."""
     retry_at: float = float("inf")
-    """time.monotonic(): from when on one that failed may be due again. Slow answers may keep the lane here until then."""
+    """time.monotonic(): from when on one that failed may be due again. Slow answers may keep the lane here until then, or a
+    batch that is not full."""
     cursor_since: float = 0.0
     """When the cursor (`after_due`, `after_id`) last stood at the beginning."""
     owed_from: datetime | None = None

@@ -848,6 +848,9 @@ class Dispatcher:
         for row in plan.payload_rows:
             book.payloads.put(payload_of(row, now))
         self._loaded(plan)
+        for endpoint_id, seconds in plan.planned.items():
+            if (held := book.lanes.get(endpoint_id)) is not None:
+                held.retry_at = min(held.retry_at, now + seconds)
         for endpoint_id in plan.woken:
             if (held := book.lanes.get(endpoint_id)) is not None:
                 held.is_dry = False

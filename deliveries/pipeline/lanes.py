@@ -280,6 +280,25 @@ def load(
         return [Owed(*row) for row in cursor.fetchall()]
 
 
+# Behind now: what is due already is loaded.
+PLANNED = f"""
+SELECT lane.endpoint_id, EXTRACT(EPOCH FROM next.due - now())::float8
+FROM unnest(%s::uuid[]) AS lane(endpoint_id)
+CROSS JOIN LATERAL (
+    SELECT {DUE} AS due FROM deliveries_delivery d
+    WHERE d.endpoint_id = lane.endpoint_id AND {IS_OWED} AND {DUE} > now() AND d.id <= %s
+    ORDER BY {DUE}, d.id LIMIT 1
+) next
+"""  # noqa: S608
+
+
+def planned(connection: Connection, *, endpoint_ids: Sequence[bytes], until: bytes) -> dict[bytes, float]:
+    """In how many seconds the next of these lanes falls due; without those that have nothing planned."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(PLANNED, [arrays.uuids(endpoint_ids), UUID(bytes=until)]).fetchall()
+    return dict(rows)
+
+
 READ_AHEAD = 64
 """Of one line (ordering key), what is loaded behind its head, so that the next can start as soon as the one before ends."""
 

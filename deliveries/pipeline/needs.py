@@ -20,7 +20,7 @@ ROUND_SECONDS = 0.015
 back at a time that it keeps to that."""
 
 RETRY_LOOK_SECONDS = 2.0
-"""Between looks for retries on a lane that is kept by slow answers, once one may be due."""
+"""Between looks for retries on a lane that is kept by slow answers or a batch that is not full, once one may be due."""
 
 LOOK_AGAIN_SECONDS = 0.02
 """Between looks for new work on a lane that has sent all it had and waits behind a busy tenant's results."""
@@ -81,18 +81,14 @@ def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_end
         # A lane whose turn is over is given back, unless slow answers keep it here anyway.
         wants = len(lane.queue) < lane.ahead and (not is_turn_over or is_kept)
         return Need.LOAD if wants and (book.free_loads() > 0 or not lane.queue) else Need.NOTHING
-    if lane.is_gathering:
-        if lane.cleared_at is not None:
-            return Need.WAKE
-        lane.cleared_at = now
-        return Need.CLEAR
-    if (lane.in_air or is_kept) and not lane.queue and lane.cleared_at is not None:
+    is_waiting = lane.is_gathering or (not lane.queue and (lane.in_air > 0 or is_kept))
+    if is_waiting and lane.cleared_at is not None:
         if now < lane.retry_at:
             return Need.WAKE
         # A wake says nothing of those: they were published long ago.
         lane.retry_at, lane.cursor_since = now + RETRY_LOOK_SECONDS, 0.0
         return Need.LOAD
-    if is_kept and not lane.queue:
+    if lane.is_gathering or (is_kept and not lane.queue):
         lane.cleared_at = now
         return Need.CLEAR
     if (others_wait or book.passed_over) and not lane.queue and lane.share.lanes * 8 < len(book.lanes):

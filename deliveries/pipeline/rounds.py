@@ -75,6 +75,8 @@ class Round:
     """By the head of their line."""
     payload_rows: list[Row] = field(default_factory=list)
     woken: list[bytes] = field(default_factory=list)
+    planned: dict[bytes, float] = field(default_factory=dict)
+    """Of lanes that were cleared: in how many seconds their next retry falls due."""
     checked: list[Row] | None = None
     weights: dict[bytes, int] = field(default_factory=dict)
     """At a check: of the tenants whose weight is not 1."""
@@ -110,6 +112,9 @@ class RoundWorker:
     def _bring(self, connection: Connection, plan: Round, until: bytes) -> None:
         if plan.clear:
             lanes.clear(connection, me=self.me, lanes=plan.clear)
+            # Their rows say it no more. Before the load: what falls due between the two is in both, not in neither.
+            cleared = [lane.endpoint_id for lane in plan.clear]
+            plan.planned = lanes.planned(connection, endpoint_ids=cleared, until=until)
         if plan.check:
             plan.checked = lanes.check(connection, me=self.me)
             plan.weights = lanes.weights(connection)

@@ -397,3 +397,21 @@ def test_a_retry_that_falls_due_does_not_wait_for_a_neighbour_that_hangs() -> No
 
     assert again.headers["webhook-attempt"] == "2"
     assert still_open >= 1
+
+
+def test_a_retry_of_an_earlier_holder_does_not_wait_for_a_neighbour_that_hangs() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(500)) as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"), max_in_flight=4, retry_schedule=[4, 4])
+        publish(tenant, b'"fail"')
+        run_until_dry()
+        webhooks.replies["/a"] = lambda request: Reply(waits=b"hang" in request.body)
+        with running():
+            publish(tenant, b'"hang"')
+            webhooks.wait_for(2)
+            again = webhooks.wait_for(3, seconds=10)[2]
+            still_open = sum(webhooks.open.values())
+            webhooks.release()
+
+    assert again.headers["webhook-attempt"] == "2"
+    assert still_open == 1

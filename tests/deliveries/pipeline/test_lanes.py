@@ -278,6 +278,25 @@ def test_what_is_due_is_loaded_oldest_first_behind_the_last_and_without_what_is_
     assert len(load(own, other)) == 10
 
 
+def test_a_lane_says_in_how_many_seconds_the_next_of_it_falls_due(own: psycopg.Connection[Row]) -> None:
+    tenant = make_tenant()
+    planned, due, idle = make_endpoints(tenant, [URL] * 3)
+    for _ in range(3):
+        publish(tenant)
+    now = timezone.now()
+    of = Delivery.objects.for_tenant(tenant)
+    of.filter(endpoint=idle).update(status="succeeded", next_attempt_at=None)
+    first, second, third = of.filter(endpoint=planned).order_by("id")
+    for delivery, minutes in ((first, -1), (second, 3), (third, 2)):
+        Delivery.unscoped.filter(id=delivery.id).update(next_attempt_at=now + minutes * MINUTE)
+
+    endpoint_ids = [endpoint.id.bytes for endpoint in (planned, due, idle)]
+    found = lanes.planned(own, endpoint_ids=endpoint_ids, until=until_id())
+
+    assert set(found) == {planned.id.bytes}
+    assert 110 < found[planned.id.bytes] <= 121
+
+
 def test_events_and_bodies_are_fetched_by_key(own: psycopg.Connection[Row]) -> None:
     tenant = make_tenant()
     make_endpoint(tenant, URL)
@@ -595,6 +614,7 @@ def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tabl
     publish(tenant)
     own.execute("ANALYZE deliveries_delivery")
     assert index_of(own, lanes.LOAD) == {"delivery_due"}
+    assert index_of(own, lanes.PLANNED) == {"delivery_due"}
     assert index_of(own, lanes.LOOK_AGAIN) == {"delivery_due"}
 
 
