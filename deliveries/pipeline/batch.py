@@ -69,7 +69,18 @@ def ready(
             return 0.0
         seconds_left = _unix(first.due) + rule.max_wait_seconds - now
         if seconds_left > 0.0:
-            return seconds_left
+            # What is asked for by hand, or tried again, waits for no other.
+            rest = [owed for owed in waiting if owed.attempt_count or goes_alone(owed)]
+            if not rest:
+                return seconds_left
+            return ready(
+                rest,
+                rule,
+                now=now,
+                is_all_here=is_all_here,
+                is_present=is_present,
+                is_patient=is_patient,
+            )
     return fresh
 
 

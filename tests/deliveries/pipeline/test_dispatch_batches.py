@@ -229,3 +229,26 @@ def test_an_idle_lane_of_batches_is_given_back() -> None:
     lane = lane_of(endpoint)
     assert (lane.ready_at, lane.dispatcher_id) == (None, None)
     assert len(webhooks.requests) == 1
+
+
+def test_what_is_tried_again_does_not_wait_for_a_batch_that_is_not_full() -> None:
+    tenant = make_tenant()
+    with Webhooks(a=Reply(500)) as webhooks:
+        make_endpoint(
+            tenant,
+            webhooks.url("/a"),
+            batch={"max_events": 3, "max_wait_ms": 60_000},
+            retry_schedule=[4],
+        )
+        events = publish_many(tenant, 3)
+        run_until_dry()
+        webhooks.replies["/a"] = Reply()
+        with running() as one:
+            publish(tenant, b'{"n":3}')
+            until(
+                lambda: [lane.cleared_at is not None for lane in one.dispatcher.book.lanes.values()] == [True]
+            )
+            deliveries.retry_delivery(actor=COMMAND, delivery=delivery_of(events[1]), now=timezone.now())
+            webhooks.wait_for(3, seconds=12)
+
+    assert sorted(numbers(request) for request in webhooks.requests) == [[0, 1, 2], [0, 2], [1]]
