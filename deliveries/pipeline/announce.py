@@ -114,7 +114,7 @@ def keep_exhausted(cursor: psycopg.Cursor[Row], exhausted: Sequence[tuple[bytes,
 
 
 def keep_expired(cursor: Any, expired: Sequence[tuple[UUID, UUID]]) -> None:
-    """The same for those that waited too long, with a cursor of Django's: the sweep that ends them uses that."""
+    """The same with a cursor of Django's: for those that waited too long, and those that have nothing to be polled."""
     cursor.execute(
         INSERT_EXHAUSTED,
         [

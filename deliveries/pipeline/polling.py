@@ -9,7 +9,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from deliveries.pipeline import counters
+from deliveries.pipeline import announce, counters
+from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.lanes import DUE, IS_OWED
 
 COLLECTED: Final = 1_000
@@ -20,20 +21,27 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('poll ' || %s::text, 0))"
 IS_DUE = f"{IS_OWED} AND {DUE} <= now()"
 
 # As the load of a dispatcher reads: what is due, the oldest first. Then it is no longer due to be sent. Locked in key
-# order, as by everybody.
+# order, as by everybody. What could not be prepared has nothing to read: it ends here, as at its first attempt elsewhere.
 COLLECT = f"""
 WITH due AS MATERIALIZED (
     SELECT d.id FROM deliveries_delivery d
     WHERE d.endpoint_id = %(endpoint)s AND {IS_DUE} ORDER BY {DUE}, d.id LIMIT %(most)s
 ), l AS MATERIALIZED (
-    SELECT d.id, d.event_id, d.sequence FROM deliveries_delivery d
+    SELECT d.id, d.event_id, d.sequence, d.status = 'pending' AND d.preparation_error IS NOT NULL AS is_failed
+    FROM deliveries_delivery d
     WHERE d.id = ANY(ARRAY(SELECT due.id FROM due)) AND {IS_DUE} ORDER BY d.id FOR NO KEY UPDATE
 ), taken AS (
-    UPDATE deliveries_delivery d SET next_attempt_at = NULL, manual_requested_at = NULL
-    FROM l WHERE d.id = l.id RETURNING d.id
+    UPDATE deliveries_delivery d SET next_attempt_at = NULL, manual_requested_at = NULL,
+        status = CASE WHEN l.is_failed THEN 'failed' ELSE d.status END,
+        last_outcome = CASE WHEN l.is_failed THEN 'transformation_failed' ELSE d.last_outcome END,
+        completed_at = CASE WHEN l.is_failed THEN now() ELSE d.completed_at END
+    FROM l WHERE d.id = l.id RETURNING d.id, d.event_type, d.preparation_error IS NULL AS is_readable, l.is_failed
+), put AS (
+    INSERT INTO deliveries_pollitem (tenant_id, endpoint_id, delivery_id, event_id)
+    SELECT %(tenant)s, %(endpoint)s, l.id, l.event_id FROM l JOIN taken USING (id)
+    WHERE taken.is_readable ORDER BY l.sequence, l.id
 )
-INSERT INTO deliveries_pollitem (tenant_id, endpoint_id, delivery_id, event_id)
-SELECT %(tenant)s, %(endpoint)s, l.id, l.event_id FROM l JOIN taken USING (id) ORDER BY l.sequence, l.id
+SELECT id, event_type FROM taken WHERE is_failed
 """  # noqa: S608
 
 READ = """
@@ -87,6 +95,7 @@ def advance(*, tenant_id: UUID, endpoint_id: UUID, consumer: str, after: int | N
         # Numbers are given by one reader at a time, whose transaction is over before the next one's begin.
         cursor.execute(LOCK, [str(endpoint_id)])
         cursor.execute(COLLECT, {"endpoint": endpoint_id, "tenant": tenant_id, "most": COLLECTED})
+        _tell_of_failed(cursor, tenant_id, cursor.fetchall())
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK, [str(endpoint_id)])
         if after is not None:
@@ -101,6 +110,16 @@ def advance(*, tenant_id: UUID, endpoint_id: UUID, consumer: str, after: int | N
         cursor.execute(STEP, [tenant_id, endpoint_id, consumer, after or 0])
         position: int = cursor.fetchone()[0]
     return position if after is None else after
+
+
+def _tell_of_failed(cursor: Any, tenant_id: UUID, failed: list[tuple[UUID, str]]) -> None:
+    """As of any that ended in failure; of the platform's own events nobody hears."""
+    if not failed:
+        return
+    told = [(tenant_id, key) for key, event_type in failed if not event_type.startswith(OPERATIONAL_PREFIXES)]
+    if told:
+        announce.keep_expired(cursor, told)
+    transaction.on_commit(lambda: counters.add("deliveries_ended:failed", len(failed)))
 
 
 def read(*, tenant_id: UUID, endpoint_id: UUID, position: int, most: int) -> list[tuple[Any, ...]]:

@@ -296,3 +296,19 @@ def test_items_are_forgotten_after_their_days() -> None:
     polling.forget(days=30)
 
     assert numbers(body(api.get(f"{path}/poll"))) == []
+
+
+def test_what_could_not_be_transformed_fails_and_is_not_acknowledged_with_the_others() -> None:
+    tenant, api, path = make()
+    for n in range(3):
+        publish(tenant, b'{"n": %d}' % n)
+    broken = deliveries_of(tenant)[1]
+    Delivery.unscoped.filter(id=broken.id).update(preparation_error="no such key")
+
+    reply = body(api.get(f"{path}/poll"))
+    assert numbers(reply) == [0, 2]
+    body(api.get(f"{path}/poll", after=reply["cursor"]))
+
+    assert statuses(tenant) == ["succeeded", "failed", "succeeded"]
+    broken.refresh_from_db()
+    assert (broken.last_outcome, broken.completed_at is None) == ("transformation_failed", False)
