@@ -225,6 +225,15 @@ class HeldLane:
         batch = self.config.batch
         return self.limit if batch is None else self.limit * batch.max_events
 
+    @property
+    def most_loaded(self) -> float:
+        """Deliveries at a time. What waits in memory for long counts against its tenant, whose other lanes would find no
+        room: so of one that hangs, fails or has a pace, no more than it can use soon."""
+        most = self.config.most_a_second
+        if self.slow or (self.health is not None and not self.is_quick):
+            return min(most, max(1, 2 * self.ahead))
+        return most
+
     def in_air_to(self, config: EndpointConfig) -> int:
         """Requests by these settings and earlier ones that have the same receiver."""
         own = self.in_air if self.config.destination.url == config.destination.url else 0
@@ -605,6 +614,19 @@ class Book:
             lane.is_quick = False
             lane.share.in_doubt += lane.in_air
             self.in_doubt += lane.in_air
+        self.shorten(lane)
+
+    def shorten(self, lane: HeldLane) -> None:
+        """Of one that hangs: those behind what it can use soon are loaded again when it can use them."""
+        count = int(max(0, len(lane.queue) - lane.most_loaded))
+        # What is being loaded would come before them; and in lines some are not due yet, so they would not come again.
+        if lane.is_loading or lane.is_in_lines or count <= lane.ahead:
+            return
+        for _ in range(count):
+            self.payloads.unpin(lane.queue.pop().payload_key)
+        self.loaded -= count
+        lane.share.loaded -= count
+        lane.is_dry, lane.cursor_since = False, 0.0
 
     def _is_quick_now(self, lane: HeldLane) -> None:
         self._less_in_doubt(lane, lane.in_air)

@@ -905,6 +905,8 @@ class Dispatcher:
                     for owed in owed_here if plan.followers else ():
                         if (followers := plan.followers.get(owed.id)) is not None:
                             self.book.follow(lane, owed, followers)
+                    if lane.slow:
+                        self.book.shorten(lane)
             if (
                 self.book.is_piling_up
                 and lane.cursor_since == plan.began

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -77,6 +78,13 @@ class EndpointConfig:
     """Unix time at which its client certificate expires."""
     live_keys: list[SigningKey] = field(default_factory=list)
     live_until: float = 0.0
+
+    @property
+    def most_a_second(self) -> float:
+        """Deliveries that its pace allows."""
+        if self.rate_limit is None:
+            return float("inf")
+        return ceil(self.rate_limit) * (1 if self.batch is None else self.batch.max_events)
 
     def signing_keys(self, now: float) -> list[SigningKey]:
         """Those whose overlap has not ended."""

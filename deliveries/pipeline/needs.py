@@ -131,7 +131,7 @@ def wanted(loading: Sequence[HeldLane], *, book: Book, now: float) -> list[Wante
             lane.after_due, lane.after_id = after
         own = min(free, lane.share.weight * free - lane.share.loaded)
         share = max(1, own // max(1, len(loading)))
-        loads.append(Wanted(lane.endpoint_id, min(MAX_LOAD, share), *after))
+        loads.append(Wanted(lane.endpoint_id, int(min(MAX_LOAD, share, lane.most_loaded)), *after))
     return loads
 
 

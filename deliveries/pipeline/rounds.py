@@ -162,8 +162,9 @@ class RoundWorker:
                 )
             else:
                 begin = beginning(lane.owed_from, is_piling_up=plan.is_piling_up)
+                most = count if config is None else int(min(count, config.most_a_second))
                 plan.wanted.append(
-                    lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else count, begin, NO_ID)
+                    lanes.Wanted(lane.endpoint_id, 1 if lane.is_probed else most, begin, NO_ID)
                 )
 
     def _change(self, connection: Connection, plan: Round) -> None:

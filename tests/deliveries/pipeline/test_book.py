@@ -327,6 +327,22 @@ def test_a_quick_lane_that_begins_to_hang_counts_with_all_it_has_in_the_air() ->
     assert (book.in_doubt, lane.share.in_doubt, lane.slow) == (0, 0, 0)
 
 
+def test_one_that_hangs_keeps_no_more_than_it_can_use_soon_and_loads_the_others_again() -> None:
+    book = Book(capacity=100)
+    lane = hold(book, a_tenant(), owed=40, slots=3.0)
+    first = [owed.id for owed in lane.queue]
+    assert start(book) == [lane] * 3
+
+    lane.is_loading = True
+    book.hangs(lane)
+    assert len(lane.queue) == 37
+    lane.is_loading, lane.is_dry, lane.cursor_since = False, True, 1.0
+    book.hangs(lane)
+
+    assert [owed.id for owed in lane.queue] == first[3:9]
+    assert (book.loaded, lane.share.loaded, lane.is_dry, lane.cursor_since) == (6, 6, False, 0.0)
+
+
 def test_a_lane_that_is_let_go_is_not_kept_among_those_set_aside() -> None:
     book = Book(capacity=4)
     lanes = [hold(book, a_tenant(), owed=1, is_quick=False) for _ in range(4)]

@@ -2,16 +2,19 @@
 
 import time
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from deliveries.models import Endpoint, Lane
 from deliveries.pipeline import ingest, lanes
 from deliveries.pipeline.book import BUSY_LANES
 from deliveries.pipeline.database import Row
 from deliveries.pipeline.payloads import PAYLOAD_BYTES
 from deliveries.pipeline.rounds import Round, RoundWorker
+from deliveries.pipeline.wake import wake
 from tests.support.builders import (
     deliveries_of,
     delivery_of,
@@ -201,3 +204,29 @@ def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenan
             until(lambda: delivery_of(event).status == "succeeded")
             assert one.dispatcher.book.payloads.bytes <= PAYLOAD_BYTES
             webhooks.release()
+
+
+@pytest.mark.parametrize("fields", [{}, {"rate_limit": 1.5}])
+def test_backlogs_of_endpoints_that_hang_or_have_a_pace_leave_room_for_others_of_their_tenant(
+    fields: dict[str, Any],
+) -> None:
+    """Each is loaded when it becomes ready, as far as there is room, and keeps that for minutes."""
+    tenant = make_tenant()
+    with Webhooks(a=Reply(waits=not fields)) as webhooks, running(capacity=512) as one:
+        busy = make_endpoints(tenant, [webhooks.url("/a")] * 7, **fields)
+        Lane.objects.for_tenant(tenant).update(is_paused=True)
+        ingest.publish([new_event(tenant) for _ in range(600)])
+
+        def let_go(endpoint: Endpoint) -> None:
+            before = len(webhooks.requests)
+            Lane.unscoped.filter(endpoint=endpoint).update(is_paused=False)
+            wake([(endpoint.id, None)])
+            until(lambda: one.dispatcher.book.full_tenants() or len(webhooks.requests) > before)
+
+        for endpoint in busy:
+            let_go(endpoint)
+        time.sleep(1.5)
+        make_endpoint(tenant, webhooks.url("/healthy"))
+        publish(tenant)
+        webhooks.wait_for(1, "/healthy", seconds=6)
+        webhooks.release()
