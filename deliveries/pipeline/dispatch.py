@@ -522,14 +522,17 @@ class Dispatcher:
             self.book.payloads.done_with(other)
         if wish is not None:
             answer.detail = answer.detail or WISHES[wish]
-        if wish is Wish.DISABLE:
+        # By earlier settings, it says nothing of how the endpoint does now; of another receiver, nothing at all.
+        current = self.book.lanes.get(lane.endpoint_id, lane) if lane.is_dropped else lane
+        is_heard = current is lane or current.config.destination.url == lane.config.destination.url
+        if wish is Wish.DISABLE and is_heard:
             self.stopped[lane.endpoint_id] = self.on_refused
-        elif answer.status_code == GONE and outcome is Outcome.HTTP_ERROR:
+        elif answer.status_code == GONE and outcome is Outcome.HTTP_ERROR and is_heard:
             self.stopped[lane.endpoint_id] = self.on_gone
         if is_good:
-            if lane.health is not None:
+            if lane.health is not None and current is lane:
                 self._recovered(lane)
-        elif not answer.is_platform_fault and is_charged(outcome):
+        elif not answer.is_platform_fault and is_charged(outcome) and current is lane:
             self._failed(flight, answer)
         if not self.results:
             self.oldest_result = time.monotonic()

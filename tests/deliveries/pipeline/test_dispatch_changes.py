@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from deliveries.models import Delivery, Endpoint, EndpointSecret, Lane
+from deliveries.models import Announcement, Delivery, Endpoint, EndpointSecret, Lane
 from deliveries.pipeline import ingest
 from deliveries.pipeline.cancel import cancel
+from deliveries.pipeline.health import Rules
 from deliveries.pipeline.signing import parse_secret
 from deliveries.pipeline.transport import Answer
 from deliveries.pipeline.wake import wake
@@ -453,3 +454,26 @@ def test_while_all_sending_is_stopped_a_dispatcher_rests(monkeypatch: pytest.Mon
             time.sleep(1.0)
 
     assert 0 < len(polls) < 50
+
+
+@pytest.mark.parametrize("status", [410, 500])
+def test_an_answer_of_the_receiver_that_was_left_says_nothing_of_the_new_one(status: int) -> None:
+    tenant = make_tenant()
+    gone: list[UUID] = []
+    with (
+        Webhooks(old=Reply(status, waits=True)) as webhooks,
+        running(
+            on_gone=gone.append, health_rules=Rules(open_after_seconds=0.0, open_after_failures=1)
+        ) as one,
+    ):
+        endpoint = hanging(tenant, webhooks, "/old", count=4, most=4)
+        webhooks.wait_for(4, "/old")
+        change_endpoint(endpoint, url=webhooks.url("/new"))
+        until(lambda: urls_of(one) == [webhooks.url("/new")], seconds=5)
+        webhooks.release()
+        until(lambda: lane_of(endpoint).dispatcher_id is None)
+
+    lane = lane_of(endpoint)
+    assert gone == []
+    assert (lane.failing_since, lane.circuit_opened_at, lane.hold_until) == (None, None, None)
+    assert not Announcement.objects.for_tenant(tenant).exists()
