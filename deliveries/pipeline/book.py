@@ -338,7 +338,8 @@ class Book:
             share.weight = weights.get(share.tenant_id, 1)
 
     def free_lanes(self) -> int:
-        return MAX_LANES - len(self.lanes)
+        # A take brings one lane of each tenant whose turn it is, so a few more than were asked for.
+        return max(0, MAX_LANES - len(self.lanes))
 
     def full_tenants(self) -> list[bytes]:
         """Those that have as many lanes, loaded deliveries or slots as are free: they take no further lanes now."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deliveries.pipeline import book as book_module
 from deliveries.pipeline.book import (
     BUSY_LANES,
     LATEST_COMMIT,
@@ -367,6 +368,16 @@ def test_lanes_and_loads_of_a_greedy_tenant_end_when_it_has_as_many_as_are_free(
 
     assert before == []
     assert book.full_tenants() == [greedy]
+
+
+def test_with_more_lanes_than_it_may_hold_none_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A take asks for so many, and none is the one number for which it is not made."""
+    monkeypatch.setattr(book_module, "MAX_LANES", 2)
+    book = Book(capacity=100)
+    for _ in range(3):
+        hold(book, a_tenant(), owed=0)
+
+    assert book.free_lanes() == 0
 
 
 def test_busy_are_those_with_many_lanes_that_are_an_eighth_of_all() -> None:
