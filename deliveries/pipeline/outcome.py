@@ -118,7 +118,12 @@ def wish_of(headers: bytes) -> Wish | None:
 MAX_RETRY_AFTER_SECONDS = 86_400
 """A receiver may ask for a day at most; more than that is heard as a day."""
 
-_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*([^\r\n]{1,100}?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+MAX_RETRY_AFTER_LENGTH = 100
+"""Characters of the header's value; a date has thirty."""
+
+# Blanks are taken off afterwards: an expression that does so, too, tries every way to share them out between its parts,
+# which takes an hour over a header full of them.
+_RETRY_AFTER = re.compile(rb"^retry-after:([^\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 def retry_after_seconds(status_code: int, headers: bytes, now: datetime) -> int | None:
@@ -129,7 +134,10 @@ def retry_after_seconds(status_code: int, headers: bytes, now: datetime) -> int 
     if found is None:
         return None
 
-    text = found[1].decode("latin-1")
+    value = found[1].strip(b" \t\r")
+    if len(value) > MAX_RETRY_AFTER_LENGTH:
+        return None
+    text = value.decode("latin-1")
     if re.fullmatch(r"[0-9]+", text, re.ASCII):
         digits = text.lstrip("0")
         # More digits than the cap has need no arithmetic.

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -112,6 +113,22 @@ def test_of_the_statuses_only_410_is_final() -> None:
 def test_retry_after(case: str, headers: bytes, expected: int | None) -> None:
     assert retry_after_seconds(503, headers, NOW) == expected, case
     assert retry_after_seconds(429, headers, NOW) == expected, case
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b" " * 60_000 + b"x" * 101, b"1" + b" \t" * 30_000 + b"x", b"\t" * 60_000, b"x" * 60_000],
+    ids=["blanks first", "blanks between", "blanks alone", "no blanks"],
+)
+def test_a_header_of_any_length_is_read_in_no_time(value: bytes) -> None:
+    """The loop that sends for everybody reads it, and nothing else can happen meanwhile."""
+    block = b"HTTP/1.1 503 Nope\r\nRetry-After:" + value + b"\r\n\r\n"
+    block += b"webhook-delivery:" + value[:3_000] + b"\r\n"
+    began = time.thread_time()
+
+    assert retry_after_seconds(503, block, NOW) is None
+    assert wish_of(block) is None
+    assert time.thread_time() - began < 0.1
 
 
 @pytest.mark.parametrize("status_code", [200, 301, 404, 410, 500, 502, 504])
