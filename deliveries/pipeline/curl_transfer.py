@@ -319,7 +319,7 @@ class Transfer:
             return failures.BROKEN_INSIDE
         os_errno = self.curl.getinfo(pycurl.OS_ERRNO)
         if number == pycurl.E_COULDNT_CONNECT:
-            return failures.connect_failure(os_errno)
+            return failures.connect_failure(os_errno, self.address)
         if number == pycurl.E_GOT_NOTHING:
             return failures.CLOSED_EMPTY
         if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):

@@ -141,7 +141,9 @@ class _Connection(HTTPConnection):
             if connection is not None:
                 connection.close()
             is_late = isinstance(error, TimeoutError) or exchange.is_late
-            exchange.failure = failures.LATE_CONNECTION if is_late else failures.connect_failure(error.errno)
+            exchange.failure = (
+                failures.LATE_CONNECTION if is_late else failures.connect_failure(error.errno, address)
+            )
             if proxy is not None and not failures.is_exhausted(error.errno):
                 exchange.failure = failures.PROXY_UNREACHABLE
             raise

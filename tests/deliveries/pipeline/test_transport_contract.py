@@ -1,10 +1,13 @@
 """What every transport promises, shown against real receivers. Each test runs on both transports."""
 
 import contextlib
+import ctypes
+import errno
 import os
 import resource
 import socket
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ import pytest
 import trustme
 
 from deliveries.pipeline.address_guard import AddressGuard
+from deliveries.pipeline.failures import connect_failure
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.transport import (
     Answer,
@@ -29,6 +33,9 @@ from deliveries.pipeline.transport import (
 from tests.support.dns_server import DnsServer
 from tests.support.hostile_receiver import HostileReceiver
 from tests.support.running import until
+
+CLONE_NEWNET = 0x40000000
+"""Of `unshare`: a network of one's own, with nothing in it."""
 
 HEADERS = ["content-type: application/json", "user-agent: Webhooks-Platform/test", "webhook-id: evt_1"]
 
@@ -422,6 +429,33 @@ def test_running_out_of_descriptors_is_the_platforms_fault(
     assert (answer.failure, answer.is_platform_fault) == (Outcome.INTERNAL_ERROR, True)
     assert answer.detail == "The platform ran out of descriptors, ports or memory."
     assert (later.failure, later.status_code) == (None, 200)
+
+
+def test_that_there_is_no_ipv6_here_is_no_fault_of_the_platform(name: str) -> None:
+    """As in most containers. To the system it looks as if all ports were taken."""
+    answers: list[Answer] = []
+    reasons: list[int] = []
+
+    def without_addresses() -> None:
+        # Of this thread alone, and of those that it starts.
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+            reasons.append(ctypes.get_errno())
+            return
+        guard = AddressGuard([ip_network("::1/128")])
+        transport = open_transport(name, guard=guard, max_in_flight=4)
+        answers.append(send(transport, "http://[::1]:8099/"))
+        transport.close()
+
+    thread = threading.Thread(target=without_addresses)
+    thread.start()
+    thread.join()
+    if reasons:
+        pytest.skip(f"needs to be root: {os.strerror(reasons[0])}")
+
+    (answer,) = answers
+    assert (answer.failure, answer.is_platform_fault) == (Outcome.CONNECTION_FAILED, False)
+    assert answer.detail == "The host could not be reached."
+    assert connect_failure(errno.EADDRNOTAVAIL, "127.0.0.1").is_platform_fault
 
 
 @pytest.mark.parametrize(
