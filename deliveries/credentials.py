@@ -5,6 +5,7 @@ The values go to the services with their secrets in them; `services/credentials.
 """
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -159,7 +160,13 @@ def certificates(value: object) -> str:
         raise Invalid("invalid_certificate", "Must be certificates in PEM.") from None
     if len(found) > MAX_CERTIFICATES:
         raise Invalid("too_many", said("Must be at most %(most)s certificates.", most=MAX_CERTIFICATES))
-    return "".join(each.public_bytes(Encoding.PEM).decode() for each in found)
+    cleaned = "".join(each.public_bytes(Encoding.PEM).decode() for each in found)
+    try:
+        # Stricter than what reads them above, of names for instance; and what will have to use them.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=cleaned)
+    except ssl.SSLError:
+        raise Invalid("invalid_certificate", "Must be certificates in PEM.") from None
+    return cleaned
 
 
 def _private_key(value: object) -> str:

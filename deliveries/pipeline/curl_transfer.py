@@ -291,6 +291,13 @@ class Transfer:
 
     def _failure(self, number: int | None, message: str) -> Failure | None:
         """What libcurl's error means. None: nothing bad, the answer was cut by us."""
+        own_tls = self.request.destination.tls
+        if (
+            number == pycurl.E_SSL_CACERT_BADFILE
+            and own_tls is not None
+            and own_tls.ca_certificates is not None
+        ):
+            return failures.UNUSABLE_OWN
         if self._is_out_of_resources or number in _PLATFORM_ERRORS:
             return failures.OUT_OF_RESOURCES
         if self._refusal is not None:

@@ -60,6 +60,9 @@ WANTS_OURS = Failure(
     Outcome.TLS_FAILED, "The receiver asks for a client certificate, and the endpoint has none."
 )
 
+UNUSABLE_OWN = Failure(Outcome.TLS_FAILED, "The endpoint's own certificates cannot be used.")
+"""OpenSSL does not read what was taken for certificates."""
+
 # What OpenSSL says of an alert by which the other side ends the connection because of our certificate.
 _ABOUT_OURS = re.compile("alert.*(certificate|unknown ca|access denied)", re.IGNORECASE)
 

@@ -264,7 +264,11 @@ class Pools:
         with self._lock:
             pool = self._pools.get(key)
             if pool is None:
-                pool = self._pools[key] = self._make(destination)
+                try:
+                    pool = self._pools[key] = self._make(destination)
+                except ssl.SSLError:
+                    exchange.failure = failures.UNUSABLE_OWN
+                    raise
             self._pools.move_to_end(key)
             surplus = self._pools.popitem(last=False)[1] if len(self._pools) > self._max_pools else None
         if surplus is not None:

@@ -16,6 +16,7 @@ from deliveries.models import Endpoint
 from deliveries.sealed import Part, open_part
 from tenants.models import AuditEntry, Tenant
 from tests.support.api import Api, error_codes, make_tenant, tenant_api
+from tests.support.certificates import certificate_with_an_unreadable_name
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -257,6 +258,16 @@ def test_a_client_certificate_is_shown_and_its_key_is_not(api: Api, tenant: Tena
     cleared = change(api, tenant, client_certificate=None, ca_certificates=None)
     assert (cleared["client_certificate"], cleared["ca_certificates"]) == (None, None)
     assert row_of(tenant).client_key_encrypted is None
+
+
+def test_certificates_that_nothing_could_use_are_refused(api: Api, tenant: Tenant) -> None:
+    fields = {"url": URL, "ca_certificates": certificate_with_an_unreadable_name()}
+    response = api.post(f"/tenants/{tenant.slug}/endpoints", fields)
+
+    assert (response.status_code, error_codes(response)) == (
+        422,
+        [("ca_certificates", "invalid_certificate")],
+    )
 
 
 def test_the_key_that_is_there_is_kept_only_for_a_certificate_of_its_own(api: Api, tenant: Tenant) -> None:

@@ -22,6 +22,7 @@ from deliveries.pipeline.transport import (
     Transport,
     open_transport,
 )
+from tests.support.certificates import certificate_with_an_unreadable_name
 from tests.support.hostile_receiver import HostileReceiver
 
 AUTHORITY = trustme.CA()
@@ -103,6 +104,15 @@ def test_its_own_authorities_are_trusted_and_no_others(transport: Transport) -> 
     assert (other.status_code, other.failure) == (None, Outcome.TLS_FAILED)
     assert (usual.status_code, usual.failure) == (None, Outcome.TLS_FAILED)
     assert len(receiver.requests) == 1
+
+
+def test_certificates_that_cannot_be_read_are_the_endpoints_fault(transport: Transport) -> None:
+    unreadable = certificate_with_an_unreadable_name()
+    with server(asks=False) as receiver:
+        answer = send(transport, receiver, OwnTls("one", None, None, unreadable))
+
+    assert (answer.failure, answer.is_platform_fault) == (Outcome.TLS_FAILED, False)
+    assert answer.detail == "The endpoint's own certificates cannot be used."
 
 
 def test_the_client_certificate_opens_a_receiver_that_asks_for_one(transport: Transport) -> None:
