@@ -42,6 +42,8 @@ SEND_BUFFER_BYTES = 16 * 1024
 EXPECT_BYTES = 1024 * 1024
 """From this size on libcurl asks for permission first (`Expect: 100-continue`), which receivers rarely answer."""
 
+SWITCHED_PROTOCOLS = 101
+
 # Headers that libcurl would add of its own accord. A line without a value suppresses its own and hides none of ours.
 _SUPPRESSED = ["Accept:", "Content-Type:"]
 _SUPPRESSED_FOR_LARGE = [*_SUPPRESSED, "Expect:"]
@@ -233,6 +235,9 @@ class Transfer:
             failure = self._failure(number, message)
         # Below 200 it only announces another one.
         status_code = getinfo(pycurl.RESPONSE_CODE)
+        if status_code == SWITCHED_PROTOCOLS:
+            # To another protocol, which nobody asked for. libcurl takes whatever follows for the body.
+            failure = failure or failures.NOT_HTTP
         total = getinfo(pycurl.TOTAL_TIME)
         is_new_connection = self._is_new_connection
         connected = getinfo(pycurl.CONNECT_TIME) if is_new_connection else 0.0
@@ -440,8 +445,14 @@ def _set_own_tls(curl: pycurl.Curl, own: OwnTls) -> None:
 
 
 def _ends_with_empty_line(headers: list[bytes]) -> bool:
-    # Trailers of a chunked body may come after it.
-    return bool(headers) and (headers[-1] == b"\r\n" or b"\r\n" in headers or b"\n" in headers)
+    if not headers:
+        return False
+    if headers[-1] == b"\r\n":
+        return True
+    # Trailers of a chunked body may come after it, and what only announces the answer has one of its own.
+    begin = max((index for index, line in enumerate(headers) if line.startswith(b"HTTP/")), default=0)
+    head = headers[begin:]
+    return b"\r\n" in head or b"\n" in head
 
 
 def _sendable(headers: list[str]) -> list[Any]:

@@ -279,6 +279,32 @@ async def _close_in_headers(exchange: _Exchange) -> None:
     await exchange.finish()
 
 
+async def _interim_then_close_in_headers(exchange: _Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Le")
+    await exchange.finish()
+
+
+async def _switch_protocols(exchange: _Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n\r\nhello")
+    await exchange.finish()
+
+
+async def _break_off(exchange: _Exchange, *, after: bytes = b"") -> None:
+    """As a process that is killed. TLS is not told that this is the end."""
+    await exchange.send(after)
+    await asyncio.sleep(0.05)
+    exchange.is_over = True
+    exchange.writer.transport.abort()
+
+
+async def _break_off_in_headers(exchange: _Exchange) -> None:
+    await _break_off(exchange, after=b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+async def _break_off_midway(exchange: _Exchange) -> None:
+    await _break_off(exchange, after=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+
+
 async def _close(exchange: _Exchange) -> None:
     await exchange.finish()
 
@@ -328,6 +354,11 @@ _BEHAVIOURS: dict[str, Callable[..., Awaitable[None]]] = {
     "gzip": _gzip,
     "close-midway": _close_midway,
     "close-in-headers": _close_in_headers,
+    "interim-then-close-in-headers": _interim_then_close_in_headers,
+    "switch-protocols": _switch_protocols,
+    "break-off": _break_off,
+    "break-off-in-headers": _break_off_in_headers,
+    "break-off-midway": _break_off_midway,
     "close": _close,
     "close-after": _close_after,
     "reset": _reset,

@@ -330,6 +330,9 @@ def test_a_switch_of_protocols_that_nobody_asked_for_is_no_answer(
     assert answer.failure in (Outcome.PROTOCOL_ERROR, Outcome.TIMEOUT)
     assert answer.status_code is None
 
+    closed = send(transport, receiver.url("/switch-protocols"))
+    assert (closed.failure, closed.status_code) == (Outcome.PROTOCOL_ERROR, None)
+
 
 @pytest.mark.parametrize(
     ("path", "status", "detail"),
@@ -338,6 +341,7 @@ def test_a_switch_of_protocols_that_nobody_asked_for_is_no_answer(
         ("/reset", None, "The connection was reset."),
         ("/close-midway", 200, "The connection was closed in the middle of the answer."),
         ("/close-in-headers", 200, "The connection was closed in the middle of the answer."),
+        ("/interim-then-close-in-headers", 200, "The connection was closed in the middle of the answer."),
     ],
 )
 def test_a_broken_connection_is_a_failed_one(
