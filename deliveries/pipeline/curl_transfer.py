@@ -44,6 +44,9 @@ EXPECT_BYTES = 1024 * 1024
 
 SWITCHED_PROTOCOLS = 101
 
+_TLS_BREAK = "unexpected eof"
+"""What OpenSSL says of a connection that ends without a word, as that of a process that was killed."""
+
 # Headers that libcurl would add of its own accord. A line without a value suppresses its own and hides none of ours.
 _SUPPRESSED = ["Accept:", "Content-Type:"]
 _SUPPRESSED_FOR_LARGE = [*_SUPPRESSED, "Expect:"]
@@ -336,6 +339,8 @@ class Transfer:
             return failures.CLOSED_EMPTY
         if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):
             return failures.RESET
+        if number == pycurl.E_RECV_ERROR and _TLS_BREAK in message:
+            return failures.CLOSED_MIDWAY if self._headers else failures.CLOSED_EMPTY
         return failures.UNINTELLIGIBLE
 
     def _failure_of_proxy(self, number: int | None) -> Failure | None:

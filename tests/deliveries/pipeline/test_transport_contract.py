@@ -873,6 +873,24 @@ def test_a_certificate_of_an_unknown_authority_is_refused(tls_transport: Transpo
         assert receiver.requests == []
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("/break-off", None, "The connection was closed without an answer."),
+        ("/break-off-in-headers", 200, "The connection was closed in the middle of the answer."),
+        ("/break-off-midway", 200, "The connection was closed in the middle of the answer."),
+    ],
+)
+def test_a_connection_that_breaks_is_a_failed_one_with_tls_too(
+    ca: trustme.CA, tls_transport: Transport, path: str, status: int | None, detail: str
+) -> None:
+    with HostileReceiver(tls=server_context(ca.issue_cert("127.0.0.1"))) as receiver:
+        answer = send(tls_transport, receiver.url(path))
+
+    assert (answer.failure, answer.status_code) == (Outcome.CONNECTION_FAILED, status)
+    assert (answer.detail, answer.is_platform_fault) == (detail, False)
+
+
 def test_a_receiver_that_speaks_no_tls_is_a_tls_failure(transport: Transport) -> None:
     with HostileReceiver(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as receiver:
         answer = send(transport, receiver.url("/ok").replace("http:", "https:"))
