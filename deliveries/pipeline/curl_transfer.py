@@ -100,6 +100,7 @@ class Transfer:
         "_opened",
         "_proxy",
         "_refusal",
+        "_seconds_in_vain",
         "_timeout_set",
         "_url_set",
         "address",
@@ -164,6 +165,7 @@ class Transfer:
         self.address = route.addresses[0]
         self._began_at = time.monotonic()
         self._dns_seconds = dns_seconds
+        self._seconds_in_vain = 0.0
 
     def may_try_next_address(self, number: int) -> bool:
         """Nothing was sent yet, there is another address, and time left for it."""
@@ -177,6 +179,7 @@ class Transfer:
         )
 
     def turn_to_next_address(self) -> None:
+        self._seconds_in_vain = time.monotonic() - self._began_at
         self._addresses = self._addresses[1:]
         self.address = self._addresses[0]
 
@@ -258,7 +261,7 @@ class Transfer:
             is_truncated=self._is_truncated,
             remote_ip=None if self._refusal is not None else self.address,
             started_at=self.started_at,
-            duration_ms=(total + (dns_seconds or 0.0)) * 1000,
+            duration_ms=(total + self._seconds_in_vain + (dns_seconds or 0.0)) * 1000,
             dns_ms=None if dns_seconds is None else dns_seconds * 1000,
             connect_ms=connected * 1000 if connected else None,
             tls_ms=(secured - connected) * 1000 if secured else None,

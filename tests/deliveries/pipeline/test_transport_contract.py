@@ -608,6 +608,27 @@ def test_when_one_address_is_down_the_next_is_tried(opened: Callable[..., Transp
     assert second.is_new_connection is False
 
 
+def test_the_time_that_an_address_took_in_vain_counts(
+    opened: Callable[..., Transport], dns: DnsServer
+) -> None:
+    dns.records = {"two.example.test": ["127.0.0.2", "127.0.0.3"]}
+    transport = opened(dns_servers=[dns.address])
+
+    with HostileReceiver(address="127.0.0.3") as receiver, socket.socket() as full:
+        full.bind(("127.0.0.2", receiver.port))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(full.getsockname())
+
+            answer = send(transport, receiver.url("/ok", host="two.example.test"), timeout=2.0)
+
+    assert (answer.failure, answer.remote_ip) == (None, "127.0.0.3")
+    assert 900 < answer.duration_ms < 2000
+    assert answer.connect_ms is not None
+    assert answer.connect_ms < 500
+
+
 def test_a_name_that_moves_to_a_refused_address_is_refused_and_its_old_connection_not_used(
     opened: Callable[..., Transport],
     receiver: HostileReceiver,
