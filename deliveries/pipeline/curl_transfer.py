@@ -108,6 +108,7 @@ class Transfer:
         "has_own_tls",
         "request",
         "started_at",
+        "wants_new_connection",
     )
 
     def __init__(
@@ -129,6 +130,7 @@ class Transfer:
         self._method_set = ""
         self._timeout_set = -1
         self._connect_timeout_set = -1
+        self.wants_new_connection = False
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.UPLOAD_BUFFERSIZE, SEND_BUFFER_BYTES)
@@ -183,6 +185,21 @@ class Transfer:
         self._addresses = self._addresses[1:]
         self.address = self._addresses[0]
 
+    def may_try_anew(self, number: int) -> bool:
+        """The receiver has closed more of the kept connections than libcurl tries; as it does, nothing had come yet."""
+        return (
+            number in _BREAKS
+            and not self._is_new_connection
+            and not self._headers
+            and not self.wants_new_connection
+            and self._seconds_left() > 0.0
+        )
+
+    def insist_on_new_connection(self) -> None:
+        self._seconds_in_vain = time.monotonic() - self._began_at
+        self.wants_new_connection = True
+        self.curl.setopt(pycurl.FRESH_CONNECT, 1)
+
     def prepare(self) -> None:
         """Tell the handle what to send, where, and how long it may take."""
         self._headers: list[bytes] = []
@@ -222,6 +239,8 @@ class Transfer:
 
         seconds = destination.timeout_seconds
         connect_seconds = CONNECT_SECONDS
+        if self.wants_new_connection:
+            seconds = self._seconds_left()
         if len(self._addresses) > 1:
             seconds = self._seconds_left()
             connect_seconds = min(FIRST_ADDRESS_SECONDS, seconds / 2)

@@ -248,8 +248,13 @@ class CurlTransport:
             transfer.turn_to_next_address()
             self._send(transfer)
             return
+        if number is not None and transfer.may_try_anew(number):
+            transfer.insist_on_new_connection()
+            self._send(transfer)
+            return
         self._answers.append(transfer.answer(number, message))
-        if len(self._spare) < self._max_spare and not transfer.has_own_tls:
+        is_like_others = not (transfer.has_own_tls or transfer.wants_new_connection)
+        if is_like_others and len(self._spare) < self._max_spare:
             transfer.let_go()
             self._spare.append(transfer)
         else:

@@ -511,6 +511,20 @@ def test_a_connection_that_the_receiver_closed_meanwhile_is_replaced(
     assert len(receiver.requests) == 4
 
 
+def test_a_receiver_that_closed_all_its_connections_at_once_gets_a_new_one(
+    transport: Transport, receiver: HostileReceiver
+) -> None:
+    for index in range(20):
+        transport.start(outgoing(destination(receiver.url("/close-after")), tag=index))
+    assert {answer.failure for answer in collect(transport, 20)} == {None}
+    transport.poll(0.2)
+
+    answer = send(transport, receiver.url("/ok"))
+
+    assert (answer.failure, answer.status_code, answer.is_new_connection) == (None, 200, True)
+    assert len(receiver.requests) == 21
+
+
 def test_a_connection_is_not_shared_between_host_names(
     opened: Callable[..., Transport], receiver: HostileReceiver, dns: DnsServer
 ) -> None:
