@@ -11,7 +11,9 @@ the name. The socket-open callback then judges the address that is really about 
 """
 
 import contextlib
+import os
 import select
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -155,6 +157,8 @@ class CurlTransport:
                 # Already gone if libcurl has closed it a moment ago, in this very round.
                 with contextlib.suppress(OSError):
                     self._epoll.unregister(fd)
+                    if events & ~select.EPOLLOUT:
+                        _end_connection(fd)
             else:
                 has_resolver_news = True
         if has_resolver_news or self._resolver.is_busy:
@@ -182,7 +186,9 @@ class CurlTransport:
                 break
 
     # A socket that libcurl has no use for at the moment stays registered: between two requests on one connection that
-    # saves leaving and entering the epoll again. If something happens to it meanwhile, it is taken out then.
+    # saves leaving and entering the epoll again. If something happens to it meanwhile, it is taken out then, and used no
+    # more: what came was not asked for, and libcurl, which looks for that once a second at most, would take it for the
+    # answer to the next request, whosever that is.
 
     def _on_socket(self, event: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         if event == pycurl.POLL_REMOVE:
@@ -268,6 +274,12 @@ _EPOLL_EVENTS = {
     pycurl.POLL_OUT: select.EPOLLOUT,
     pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
 }
+
+
+def _end_connection(fd: int) -> None:
+    """It is libcurl's, which finds out when it sends, and takes another one."""
+    with socket.socket(fileno=os.dup(fd)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Resolving:

@@ -309,6 +309,13 @@ async def _close(exchange: _Exchange) -> None:
     await exchange.finish()
 
 
+async def _answers_too_much(exchange: _Exchange) -> None:
+    """A good answer, and a moment later another one that nobody asked for."""
+    await exchange.answer()
+    await asyncio.sleep(0.1)
+    await exchange.answer(b"of somebody else")
+
+
 async def _close_after(exchange: _Exchange) -> None:
     """A good answer, and then the connection is closed without a word of it."""
     await exchange.answer()
@@ -360,6 +367,7 @@ _BEHAVIOURS: dict[str, Callable[..., Awaitable[None]]] = {
     "break-off-in-headers": _break_off_in_headers,
     "break-off-midway": _break_off_midway,
     "close": _close,
+    "answers-too-much": _answers_too_much,
     "close-after": _close_after,
     "reset": _reset,
     "odd-bytes": _odd_bytes,

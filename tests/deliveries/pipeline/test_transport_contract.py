@@ -525,6 +525,24 @@ def test_a_receiver_that_closed_all_its_connections_at_once_gets_a_new_one(
     assert len(receiver.requests) == 21
 
 
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
+def test_what_came_unasked_is_not_the_answer_to_the_next_request(
+    opened: Callable[..., Transport], ca: trustme.CA, ca_file: str, is_secure: bool
+) -> None:
+    transport = opened(verify_ca=ca_file)
+    with HostileReceiver(tls=server_context(ca.issue_cert("127.0.0.1")) if is_secure else None) as receiver:
+        first = send(transport, receiver.url("/answers-too-much"))
+        assert transport.poll(0.4) == []
+        second = send(transport, receiver.url("/echo"))
+        third = send(transport, receiver.url("/ok"))
+
+    assert (first.status_code, first.response_body) == (200, b"ok")
+    assert (second.status_code, second.is_new_connection) == (200, True)
+    assert second.response_body.startswith(b"POST /echo ")
+    assert (third.response_body, third.is_new_connection) == (b"ok", False)
+    assert [request.target for request in receiver.requests] == ["/answers-too-much", "/echo", "/ok"]
+
+
 def test_a_connection_is_not_shared_between_host_names(
     opened: Callable[..., Transport], receiver: HostileReceiver, dns: DnsServer
 ) -> None:
