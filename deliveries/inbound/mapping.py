@@ -39,19 +39,29 @@ class Mapped:
     data: bytes
 
 
-def visible_headers(request: InboundRequest) -> dict[str, str]:
-    return {name: value for name, value in request.headers.items() if not is_sensitive_header(name)}
+def visible_headers(request: InboundRequest, credential_header: str) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in request.headers.items()
+        if name != credential_header and not is_sensitive_header(name)
+    }
 
 
 def map_request(
-    *, event_type: str, data: str | None, request: InboundRequest, payload: Payload, now: datetime
+    *,
+    event_type: str,
+    data: str | None,
+    request: InboundRequest,
+    credential_header: str,
+    payload: Payload,
+    now: datetime,
 ) -> Mapped | None:
     """None: the mapping wants no event of it. Raises MappingFailed, requests.Refused."""
     scope = Scope(
         type="",
         data={
             "body": payload.value,
-            "headers": visible_headers(request),
+            "headers": visible_headers(request, credential_header),
             "query": query_of(request),
             "method": request.method,
         },

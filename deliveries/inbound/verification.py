@@ -63,6 +63,16 @@ class Verification:
     key_encoding: str = "text"
     """How the secret is written: text, hex or base64."""
 
+    @property
+    def credential_header(self) -> str:
+        """Whose value is a secret itself, whatever its name; empty if there is none."""
+        match self.scheme:
+            case Scheme.BEARER:
+                return self.header or "authorization"
+            case Scheme.BASIC:
+                return "authorization"
+        return ""
+
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
@@ -208,12 +218,11 @@ def verify(settings: Verification, secrets: Sequence[str], request: InboundReque
         case Scheme.HMAC:
             _verify_hmac(settings, secrets, request, now)
         case Scheme.BEARER:
-            name = settings.header or "authorization"
             prefix = settings.prefix or ("" if settings.header else "Bearer ")
-            _compare_credentials(request.headers.get(name, ""), prefix, secrets)
+            _compare_credentials(request.headers.get(settings.credential_header, ""), prefix, secrets)
         case Scheme.BASIC:
             wanted = [base64.b64encode(each.encode()).decode() for each in secrets]
-            _compare_credentials(request.headers.get("authorization", ""), "Basic ", wanted)
+            _compare_credentials(request.headers.get(settings.credential_header, ""), "Basic ", wanted)
 
 
 def _compare_credentials(given: str, prefix: str, wanted: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from deliveries.inbound import bodies
 from deliveries.inbound.mapping import MappingFailed, map_request
 from deliveries.inbound.requests import InboundRequest, Reason, Refused, Verdict
+from deliveries.inbound.verification import Verification
 from deliveries.models import IncomingRequest, Source
 from deliveries.pipeline import ingest
 from deliveries.pipeline.ingest import Accepted, Idempotency, NewEvent, Refusal
@@ -87,6 +88,7 @@ def _again(source: Source, incoming: IncomingRequest) -> IncomingRequest:
             event_type=source.event_type,
             data=source.data,
             request=request,
+            credential_header=Verification(**source.verification).credential_header,
             payload=payload,
             now=incoming.created_at,
         )

@@ -39,7 +39,7 @@ from deliveries.pipeline.hops import MAX_HOPS
 from deliveries.pipeline.ingest import Accepted, Idempotency, NewEvent, Origin, Refusal
 from deliveries.services import traces
 from deliveries.services.doors import Answer, Door, Settings, settings_of
-from deliveries.validation import mask_headers
+from deliveries.validation import MASK, mask_headers
 from tenants import access, ids
 
 IN_PROGRESS_TRIES: Final = 5
@@ -80,7 +80,12 @@ def _receive(visit: "Visit") -> Answer:
     visit.dedup_id = _dedup_id(source, request, payload)
     try:
         mapped = map_request(
-            event_type=source.event_type, data=source.data, request=request, payload=payload, now=visit.at
+            event_type=source.event_type,
+            data=source.data,
+            request=request,
+            credential_header=source.verification.credential_header,
+            payload=payload,
+            now=visit.at,
         )
     except MappingFailed as failed:
         return visit.keep(Verdict.UNMAPPED, source.answer, reason=Reason.MAPPING_FAILED, detail=str(failed))
@@ -200,7 +205,7 @@ class Visit:
                 source_id=source.id.bytes,
                 method=request.method,
                 query=request.query.encode("utf-8", "surrogateescape"),
-                headers=header_block(request),
+                headers=header_block(request, source.verification.credential_header),
                 content_type=request.content_type[:128],
                 body=request.body,
                 remote_ip=_ip(request.remote_ip),
@@ -260,7 +265,7 @@ class Visit:
                     detail=detail[:500],
                     method=request.method,
                     query=request.query.encode("utf-8", "surrogateescape")[:MAX_QUERY_BYTES],
-                    headers=header_block(request),
+                    headers=header_block(request, self.source.verification.credential_header),
                     content_type=request.content_type[:128],
                     body=b"" if is_too_large else request.body,
                     size=len(request.body),
@@ -289,7 +294,10 @@ def _ip(text: str) -> str | None:
         return None
 
 
-def header_block(request: InboundRequest) -> bytes:
+def header_block(request: InboundRequest, credential_header: str) -> bytes:
     """As it is kept: values that may be credentials masked."""
-    lines = "\n".join(f"{name}: {value}" for name, value in mask_headers(request.headers).items())
+    masked = mask_headers(request.headers)
+    if credential_header in masked:
+        masked[credential_header] = MASK
+    lines = "\n".join(f"{name}: {value}" for name, value in masked.items())
     return lines.encode("utf-8", "surrogateescape")[:MAX_HEADER_BYTES]

@@ -595,6 +595,28 @@ def test_a_mapping_sees_no_credentials(platform: str) -> None:
     assert verdicts(source) == [("unmapped", "mapping_failed", 200)]
 
 
+def test_a_credential_is_kept_and_mapped_nowhere_whatever_its_header_is_called(platform: str) -> None:
+    from deliveries.inbound.verification import settings_of
+
+    source, path = make_source(
+        verification=settings_of({"scheme": "bearer", "header": "X-Hook-Id"}),
+        secrets=["s3cret-value"],
+        event_type='data.headers["x-hook-id"]',
+    )
+    for given in ("s3cret-value", "s3cret-valuE"):
+        requests.post(f"{platform}{path}", json={}, headers={"X-Hook-Id": given}, timeout=10)
+    sources.update_source(actor=COMMAND, source=source, event_type='"order.created"')
+    requests.post(f"{platform}{path}", json={}, headers={"X-Hook-Id": "s3cret-value"}, timeout=10)
+
+    assert verdicts(source) == [
+        ("unmapped", "mapping_failed", 200),
+        ("refused", "credentials_wrong", 401),
+        ("accepted", "", 200),
+    ]
+    assert all(b"x-hook-id: ***" in bytes(row.headers) for row in kept(source))
+    assert all(b"s3cret" not in bytes(row.headers) for row in kept(source))
+
+
 @pytest.mark.parametrize(
     ("fields", "reason", "words"),
     [
