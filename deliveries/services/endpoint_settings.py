@@ -178,9 +178,11 @@ def all_headers(endpoint: Endpoint) -> dict[str, str]:
 
 
 def facts(endpoint: Endpoint) -> dict[str, Any]:
-    """For the audit log: settings, without the values of sensitive headers and without credentials in the URL."""
+    """For the audit log: settings, without the values of sensitive headers and without credentials in URLs."""
     found = {name: getattr(endpoint, name) for name in COLUMNS if not name.endswith("_encrypted")}
     found["url"] = validation.mask_url(endpoint.url)
+    if endpoint.auth is not None and "token_url" in endpoint.auth:
+        found["auth"] = endpoint.auth | {"token_url": validation.mask_url(endpoint.auth["token_url"])}
     found["event_types"] = patterns_of(endpoint)
     return found
 

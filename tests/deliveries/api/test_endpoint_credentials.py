@@ -181,6 +181,14 @@ def test_credentials_are_sealed_and_never_come_out_again(
     assert row_of(tenant).auth_encrypted is None
 
 
+def test_the_audit_log_masks_what_a_token_url_carries(api: Api, tenant: Tenant) -> None:
+    make(api, tenant, auth=OAUTH | {"token_url": "https://login.example.com/token?team=7&api_key=qu3ry"})
+    change(api, tenant, auth=None)
+
+    assert "https://login.example.com/token?team=7&api_key=***" in audited(tenant)
+    assert "qu3ry" not in audited(tenant)
+
+
 def test_a_kept_secret_does_not_go_to_another_token_url(api: Api, tenant: Tenant) -> None:
     make(api, tenant, auth=OAUTH)
 
