@@ -27,9 +27,9 @@ class Payload:
 
 def read(request: InboundRequest) -> Payload:
     """Raises Refused."""
-    kind = request.content_type
-    if request.method == "GET" or not (request.body or kind):
+    if request.is_query:
         return Payload(_fields(request.query))
+    kind = request.content_type
     if kind == "application/json" or kind.endswith("+json") or (not kind and request.body[:1] in b"{["):
         return _json(request.body)
     if kind == FORM:

@@ -27,9 +27,14 @@ class InboundRequest:
     remote_ip: str
 
     @property
+    def is_query(self) -> bool:
+        """Whether the query string is the payload: that of a GET, and of what has no body and no type of one."""
+        return self.method == "GET" or not (self.body or self.content_type)
+
+    @property
     def payload(self) -> bytes:
-        """What a signature covers: the body, or of a GET the query string."""
-        return self.query.encode("utf-8", "surrogateescape") if self.method == "GET" else self.body
+        """What a signature covers: exactly what is read."""
+        return self.query.encode("utf-8", "surrogateescape") if self.is_query else self.body
 
 
 class Verdict(StrEnum):

@@ -346,6 +346,8 @@ def _parts(settings: Verification, request: InboundRequest, timestamp: str) -> I
                 yield request.headers.get(settings.id_header, "").encode("utf-8", "replace")
             case "url":
                 yield request.url.encode("utf-8", "surrogateescape")
+            case _ if request.is_query and "{url}" not in settings.signed:
+                yield request.payload
             case _:
                 yield _form(request)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from deliveries.inbound.bodies import read
 from deliveries.inbound.presets import PRESETS
 from deliveries.inbound.requests import InboundRequest, Reason, Refused
 from deliveries.inbound.verification import Verification, check_address, check_secrets, settings_of, verify
@@ -256,6 +257,24 @@ def test_of_a_get_the_query_string_is_signed() -> None:
     verify(of("standard"), [STANDARD], request(headers, method="GET", query=query), now=NOW)
     other = request(headers, method="GET", query=query + "2")
     assert refusal(of("standard"), [STANDARD], other) is Reason.SIGNATURE_WRONG
+
+
+@pytest.mark.parametrize("signed", ["{body}", "{form}"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_payload_is_read_that_is_not_signed(signed: str, method: str) -> None:
+    """What has no body is read from its query string. A signature of nothing, once seen, would do for any of them."""
+    settings = Verification(
+        **settings_of({"scheme": "hmac", "header": "x-signature", "signed": signed, "key_encoding": "text"})
+    )
+
+    def asking(query: str, of: bytes) -> InboundRequest:
+        signature = hmac.new(b"secret", of, hashlib.sha256).hexdigest()
+        return request({"x-signature": signature}, b"", method=method, query=query, content_type="")
+
+    assert read(asking("paid=yes", b"")).value == {"paid": "yes"}
+    assert refusal(settings, ["secret"], asking("paid=yes", b"")) is Reason.SIGNATURE_WRONG
+    verify(settings, ["secret"], asking("paid=yes", b"paid=yes"), now=NOW)
+    verify(settings, ["secret"], asking("", b""), now=NOW)
 
 
 # --- a scheme of one's own --------------------------------------------------------------------------------------------
