@@ -11,11 +11,11 @@ the name. The socket-open callback then judges the address that is really about 
 """
 
 import contextlib
-import os
 import select
 import socket
+import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import certifi
@@ -30,6 +30,15 @@ from deliveries.pipeline.transport import Answer, OutgoingRequest, always
 
 EVENTS_PER_WAIT = 512
 """Sockets looked at in one go. More only lets the first answers wait for the last."""
+
+EVENTS_PER_LOOK = 8
+"""After so many on the socket of one request, it is looked at how much came; most answers take two."""
+
+MOST_BETWEEN_LOOKS = 1024 * 1024
+"""Bytes. Headers and body end far below it, but libcurl goes through what stands between chunks without an end."""
+
+_BYTES_RECEIVED = struct.Struct("128xQ")
+"""In Linux' `tcp_info`."""
 
 
 class CurlTransport:
@@ -52,7 +61,9 @@ class CurlTransport:
         self._epoll = select.epoll()
         self._epoll.register(self._resolver.fileno(), select.EPOLLIN)
         self._watched: set[int] = set()
-        self._wanted: set[int] = set()
+        # How often something has happened to each.
+        self._wanted: dict[int, int] = {}
+        self._received: dict[int, int] = {}
         self._registered: dict[int, int] = {}
         self._curl_due_at: float | None = None
         self._multi = pycurl.CurlMulti()
@@ -142,12 +153,17 @@ class CurlTransport:
 
         is_woken = has_resolver_news = False
         socket_action = self._multi.socket_action
+        wanted = self._wanted
         ready = self._epoll.poll(max(0.0, wait), EVENTS_PER_WAIT)
         if not may_go_on():
             # A socket that became ready during the wait would carry a request out.
             return True
         for fd, events in ready:
-            if fd in self._wanted:
+            count = wanted.get(fd)
+            if count is not None:
+                wanted[fd] = count + 1
+                if count % EVENTS_PER_LOOK == EVENTS_PER_LOOK - 1:
+                    self._look_at(fd, is_first=count < EVENTS_PER_LOOK)
                 # Errors and hang-ups are for libcurl to find when it reads.
                 readable = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
                 socket_action(fd, readable | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0))
@@ -158,7 +174,8 @@ class CurlTransport:
                 with contextlib.suppress(OSError):
                     self._epoll.unregister(fd)
                     if events & ~select.EPOLLOUT:
-                        _end_connection(fd)
+                        with _borrowed(fd) as connection:
+                            connection.shutdown(socket.SHUT_RDWR)
             else:
                 has_resolver_news = True
         if has_resolver_news or self._resolver.is_busy:
@@ -192,9 +209,9 @@ class CurlTransport:
 
     def _on_socket(self, event: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         if event == pycurl.POLL_REMOVE:
-            self._wanted.discard(fd)
+            self._wanted.pop(fd, None)
             return
-        self._wanted.add(fd)
+        self._wanted.setdefault(fd, 0)
         events = _EPOLL_EVENTS[event]
         registered = self._registered.get(fd)
         if registered != events:
@@ -203,6 +220,17 @@ class CurlTransport:
             else:
                 self._epoll.modify(fd, events)
             self._registered[fd] = events
+
+    def _look_at(self, fd: int, *, is_first: bool) -> None:
+        """End it, if more comes than an answer may have."""
+        with _borrowed(fd) as connection:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
+            # Shorter where the system is no Linux, or does as if it were.
+            received = _BYTES_RECEIVED.unpack(info)[0] if len(info) == _BYTES_RECEIVED.size else 0
+            before = received if is_first else self._received.get(fd, received)
+            self._received[fd] = received
+            if received - before > MOST_BETWEEN_LOOKS:
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _on_new_number(self, fd: int) -> None:
         # The kernel has forgotten the socket that had this number before; so must we.
@@ -276,10 +304,15 @@ _EPOLL_EVENTS = {
 }
 
 
-def _end_connection(fd: int) -> None:
-    """It is libcurl's, which finds out when it sends, and takes another one."""
-    with socket.socket(fileno=os.dup(fd)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """libcurl's, which goes on with it: of one that is shut down it finds out when it reads or sends, and takes another."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=fd)
+    try:
+        with contextlib.suppress(OSError):
+            yield connection
+    finally:
+        connection.detach()
 
 
 class _Resolving:

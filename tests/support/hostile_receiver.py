@@ -216,6 +216,12 @@ async def _endless(exchange: _Exchange) -> None:
         await exchange.send(b"x" * 8192)
 
 
+async def _endless_chunk_extension(exchange: _Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a=")
+    while True:
+        await exchange.send(b"x" * 8192)
+
+
 async def _endless_interim(exchange: _Exchange) -> None:
     while True:
         await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n" * 100)
@@ -348,6 +354,7 @@ _BEHAVIOURS: dict[str, Callable[..., Awaitable[None]]] = {
     "drip": _drip,
     "drip-headers": _drip_headers,
     "endless": _endless,
+    "endless-chunk-extension": _endless_chunk_extension,
     "endless-interim": _endless_interim,
     "body": _body,
     "headers": _headers,

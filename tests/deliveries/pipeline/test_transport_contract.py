@@ -286,6 +286,17 @@ def test_an_endless_body_is_not_read_on(transport: Transport, receiver: HostileR
     assert receiver.bytes_sent < 20_000_000
 
 
+def test_what_is_neither_header_nor_body_is_not_read_on_either(
+    transport: Transport, receiver: HostileReceiver
+) -> None:
+    answer = send(transport, receiver.url("/endless-chunk-extension"))
+
+    assert answer.failure in (Outcome.PROTOCOL_ERROR, Outcome.CONNECTION_FAILED)
+    assert (answer.status_code, answer.is_platform_fault) == (200, False)
+    assert answer.duration_ms < 4000
+    assert receiver.bytes_sent < 30_000_000
+
+
 @pytest.mark.parametrize(
     "path",
     ["/headers/2000000", "/headers/70000", "/header-count/300", "/long-header/70000", "/endless-interim"],
