@@ -53,7 +53,12 @@ class _Reader:
         line: bytes = self._file.readline(limit)
         exchange = self._exchange
         if not exchange.is_reading_head:
+            # Sizes of chunks, and trailers, which may come without an end.
             exchange.is_at_end = exchange.is_at_end or not line
+            exchange.line_bytes += len(line)
+            if exchange.line_bytes > MAX_HEADER_BYTES:
+                exchange.failure = failures.HEADERS_TOO_LARGE
+                raise ConnectionResetError
             return line
         if exchange.first_byte_at is None and line:
             exchange.first_byte_at = time.monotonic()

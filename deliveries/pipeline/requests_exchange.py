@@ -60,6 +60,7 @@ class Exchange:
         self.head: list[bytes] = []
         self.head_bytes = 0
         self.is_reading_head = True
+        self.line_bytes = 0
         self.is_at_end = False
         self.body: list[bytes] = []
         self.is_truncated = False

@@ -227,6 +227,12 @@ async def _endless_interim(exchange: _Exchange) -> None:
         await exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n" * 100)
 
 
+async def _endless_trailers(exchange: _Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+    while True:
+        await exchange.send(b"X-Late: y\r\n" * 100)
+
+
 async def _body(exchange: _Exchange, size: str) -> None:
     await exchange.answer(b"x" * int(size))
 
@@ -356,6 +362,7 @@ _BEHAVIOURS: dict[str, Callable[..., Awaitable[None]]] = {
     "endless": _endless,
     "endless-chunk-extension": _endless_chunk_extension,
     "endless-interim": _endless_interim,
+    "endless-trailers": _endless_trailers,
     "body": _body,
     "headers": _headers,
     "header-count": _header_count,

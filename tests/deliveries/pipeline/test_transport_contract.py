@@ -299,7 +299,14 @@ def test_what_is_neither_header_nor_body_is_not_read_on_either(
 
 @pytest.mark.parametrize(
     "path",
-    ["/headers/2000000", "/headers/70000", "/header-count/300", "/long-header/70000", "/endless-interim"],
+    [
+        "/headers/2000000",
+        "/headers/70000",
+        "/header-count/300",
+        "/long-header/70000",
+        "/endless-interim",
+        "/endless-trailers",
+    ],
 )
 def test_headers_past_the_cap_are_a_protocol_error(
     transport: Transport, receiver: HostileReceiver, path: str
