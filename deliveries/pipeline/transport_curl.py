@@ -169,13 +169,8 @@ class CurlTransport:
                 socket_action(fd, readable | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0))
             elif fd in self._watched:
                 is_woken = True
-            elif self._registered.pop(fd, None) is not None:
-                # Already gone if libcurl has closed it a moment ago, in this very round.
-                with contextlib.suppress(OSError):
-                    self._epoll.unregister(fd)
-                    if events & ~select.EPOLLOUT:
-                        with _borrowed(fd) as connection:
-                            connection.shutdown(socket.SHUT_RDWR)
+            elif fd in self._registered:
+                self._happened_unasked(fd, events)
             else:
                 has_resolver_news = True
         if has_resolver_news or self._resolver.is_busy:
@@ -203,9 +198,7 @@ class CurlTransport:
                 break
 
     # A socket that libcurl has no use for at the moment stays registered: between two requests on one connection that
-    # saves leaving and entering the epoll again. If something happens to it meanwhile, it is taken out then, and used no
-    # more: what came was not asked for, and libcurl, which looks for that once a second at most, would take it for the
-    # answer to the next request, whosever that is.
+    # saves leaving and entering the epoll again.
 
     def _on_socket(self, event: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         if event == pycurl.POLL_REMOVE:
@@ -220,6 +213,24 @@ class CurlTransport:
             else:
                 self._epoll.modify(fd, events)
             self._registered[fd] = events
+
+    def _happened_unasked(self, fd: int, events: int) -> None:
+        """Something came that is no answer, or the end: this connection is used no more.
+
+        libcurl, which looks for that once a second at most, would take it for the answer to the next request on it,
+        whosever that is.
+        """
+        del self._registered[fd]
+        # Already gone if libcurl has closed it a moment ago, in this very round.
+        with contextlib.suppress(OSError):
+            if events & ~select.EPOLLOUT:
+                self._epoll.unregister(fd)
+                with _borrowed(fd) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+            else:
+                # Its answer was there as soon as libcurl had sent the request: nothing was waited for but to send.
+                self._epoll.modify(fd, select.EPOLLIN)
+                self._registered[fd] = select.EPOLLIN
 
     def _look_at(self, fd: int, *, is_first: bool) -> None:
         """End it, if more comes than an answer may have."""

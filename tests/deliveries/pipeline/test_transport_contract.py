@@ -561,6 +561,24 @@ def test_what_came_unasked_is_not_the_answer_to_the_next_request(
     assert [request.target for request in receiver.requests] == ["/answers-too-much", "/echo", "/ok"]
 
 
+def test_it_is_not_either_when_the_answer_before_was_there_at_once(transport: Transport) -> None:
+    with HostileReceiver(greeting=b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly") as receiver:
+        # Whether it is there at once is a matter of luck.
+        for index in range(1, 13):
+            host = f"127.0.0.{index}"
+            transport.start(outgoing(destination(receiver.url("/status/201", host=host))))
+            answers = transport.poll(0.0)
+            time.sleep(0.05)
+            (first,) = answers or collect(transport, 1)
+            until(lambda: receiver.requests and receiver.requests[-1].target == "/status/201")
+            assert transport.poll(0.2) == []
+            second = send(transport, receiver.url("/ok", host=host))
+
+            assert (first.status_code, first.response_body) == (200, b"early")
+            # Of a new connection, or its own.
+            assert second.response_body == (b"early" if second.is_new_connection else b"ok")
+
+
 def test_a_connection_is_not_shared_between_host_names(
     opened: Callable[..., Transport], receiver: HostileReceiver, dns: DnsServer
 ) -> None:
