@@ -6,6 +6,7 @@ Used by `transport_curl`, whose loop drives the handles.
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pycurl
@@ -16,6 +17,7 @@ from deliveries.pipeline.address_guard import AddressGuard
 from deliveries.pipeline.failures import Failure
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.proxy import Proxy
+from deliveries.pipeline.resolver import has_family_of
 from deliveries.pipeline.routes import Route
 from deliveries.pipeline.transport import (
     AFTER_HANDSHAKE_SECONDS,
@@ -356,7 +358,7 @@ class Transfer:
             return failures.BROKEN_INSIDE
         os_errno = self.curl.getinfo(pycurl.OS_ERRNO)
         if number == pycurl.E_COULDNT_CONNECT:
-            return failures.connect_failure(os_errno, self.address)
+            return failures.connect_failure(os_errno, has_family=partial(has_family_of, self.address))
         if number == pycurl.E_GOT_NOTHING:
             return failures.CLOSED_EMPTY
         if number == pycurl.E_SEND_ERROR or (number == pycurl.E_RECV_ERROR and os_errno):

@@ -5,7 +5,7 @@ Shared by both transports, so that a customer reads the same whichever is in use
 
 import errno
 import re
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deliveries.pipeline.outcome import Outcome
@@ -103,21 +103,10 @@ def is_exhausted(number: int | None) -> bool:
     return number in _EXHAUSTED
 
 
-def connect_failure(number: int | None, address: str) -> Failure:
-    """What an errno of `connect` to this address means."""
-    if number == errno.EADDRNOTAVAIL and not _is_of_a_family_that_we_have(address):
+def connect_failure(number: int | None, *, has_family: Callable[[], bool]) -> Failure:
+    """What an errno of `connect` means. `has_family`: whether this machine has an address to connect from."""
+    if number == errno.EADDRNOTAVAIL and not has_family():
         return UNREACHABLE
     if is_exhausted(number):
         return OUT_OF_RESOURCES
     return REFUSED if number == errno.ECONNREFUSED else UNREACHABLE
-
-
-def _is_of_a_family_that_we_have(address: str) -> bool:
-    """The same errno says that all ports are taken, and that a machine without IPv6, such as most containers, has no
-    address to connect from. Connecting by UDP sends nothing, and takes a port of its own."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))
-    except OSError as error:
-        return error.errno != errno.EADDRNOTAVAIL
-    return True

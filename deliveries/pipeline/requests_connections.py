@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from deliveries.pipeline import proxy as proxies
 from deliveries.pipeline.failures import Failure
 from deliveries.pipeline.outcome import Outcome
 from deliveries.pipeline.requests_exchange import Exchange, current
+from deliveries.pipeline.resolver import has_family_of
 from deliveries.pipeline.transport import (
     IDLE_SECONDS,
     MAX_HEADER_BYTES,
@@ -147,7 +149,9 @@ class _Connection(HTTPConnection):
                 connection.close()
             is_late = isinstance(error, TimeoutError) or exchange.is_late
             exchange.failure = (
-                failures.LATE_CONNECTION if is_late else failures.connect_failure(error.errno, address)
+                failures.LATE_CONNECTION
+                if is_late
+                else failures.connect_failure(error.errno, has_family=partial(has_family_of, address))
             )
             if proxy is not None and not failures.is_exhausted(error.errno):
                 exchange.failure = failures.PROXY_UNREACHABLE

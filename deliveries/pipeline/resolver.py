@@ -6,9 +6,11 @@ in a queue of its own. Everything happens on the caller's thread, in `advance`, 
 Every `now` is time.monotonic().
 """
 
+import errno
 import heapq
 import itertools
 import select
+import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -325,3 +327,16 @@ def _lookup(
         case _:
             detail = "The name servers could not give an answer."
     return Lookup((), detail, is_silent, is_platform_fault, now + KEEP_FAILURE_SECONDS, seconds)
+
+
+def has_family_of(address: str) -> bool:
+    """Whether this machine has an address of that kind to connect from; most containers have none of IPv6.
+
+    To connect by UDP sends nothing, and takes no port from TCP.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
