@@ -83,11 +83,13 @@ def inbound(request: HttpRequest) -> InboundRequest:
 
 
 def _body(request: HttpRequest) -> bytes:
-    """One byte more than may be, of a body that is too large: who judges it sees that it is."""
+    """One byte more than may be, of a body that is too large: who judges it sees that it is. Raises UnreadablePostError."""
     stream = request.META["wsgi.input"]
     length = request.META.get("CONTENT_LENGTH") or ""
     if length:
-        wanted = min(int(length) if length.isdigit() else 0, MAX_BODY_BYTES + 1)
+        if not (length.isascii() and length.isdecimal()):
+            raise UnreadablePostError("a length that is no number")
+        wanted = min(int(length), MAX_BODY_BYTES + 1)
     elif "HTTP_TRANSFER_ENCODING" in request.META:
         # In chunks, whose end the server marks.
         wanted = MAX_BODY_BYTES + 1
@@ -102,6 +104,9 @@ def _body(request: HttpRequest) -> bytes:
         if not part:
             break
         body += part
+    if length and len(body) < wanted:
+        # The sender is gone. What came may look complete: half of a form is one, too.
+        raise UnreadablePostError("the body ended early")
     return bytes(body)
 
 

@@ -152,6 +152,24 @@ def test_a_body_in_chunks_is_read(platform: str) -> None:
     assert data_of(source.tenant) == [("order.created", {"a": 1})]
 
 
+@pytest.mark.parametrize("length", ["4", "²"])
+def test_of_a_body_that_ended_early_nothing_is_kept(length: str) -> None:
+    source, path = make_source()
+
+    answer = Client().generic(
+        "POST",
+        path,
+        b"",
+        "application/x-www-form-urlencoded",
+        CONTENT_LENGTH=length,
+        **{"wsgi.input": io.BytesIO(b"a=1")},  # type: ignore[arg-type] # an environ may hold anything
+    )
+
+    assert answer.status_code == 400
+    assert kept(source) == []
+    assert events_of(source.tenant) == []
+
+
 # --- presets ----------------------------------------------------------------------------------------------------------
 
 GITHUB_SECRET = "It's a Secret to Everybody"
