@@ -203,7 +203,8 @@ def env_authorities(name: str) -> str:
 
 def _is_whole(certificate: bytes) -> bool:
     """Its DER says at its beginning how long it is. One that is not, and nothing can be sent by TLS."""
-    return certificate[:2] == b"\x30\x82" and int.from_bytes(certificate[2:4], "big") == len(certificate) - 4
+    size = {b"\x30\x81": 1, b"\x30\x82": 2, b"\x30\x83": 3}.get(certificate[:2], 0)
+    return size > 0 and int.from_bytes(certificate[2 : 2 + size], "big") == len(certificate) - 2 - size
 
 
 def env_database(name: str) -> dict[str, Any] | None:

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import certifi
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.deploy.test_files import ROOT, procfile
@@ -220,6 +225,22 @@ def test_authorities_of_which_a_line_is_missing_are_refused(
 
     with pytest.raises(ImproperlyConfigured, match=r"one of them is damaged.*Set it to a PEM file"):
         env.env_authorities("WEBHOOKS_X")
+
+
+def test_the_smallest_certificate_is_an_authority_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ours")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    made = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=9)).sign(key, None)
+    path = tmp_path / "ca.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM))
+    monkeypatch.setenv("WEBHOOKS_X", str(path))
+
+    assert len(made.public_bytes(Encoding.DER)) < 256
+    assert env.env_authorities("WEBHOOKS_X") == str(path)
 
 
 @pytest.mark.parametrize(
