@@ -92,6 +92,8 @@ class HostileReceiver:
         self._loop.call_soon(self._is_serving.set)
         self._loop.run_forever()
         self._server.close()
+        # A connection that came just now is closed by its task, which must have begun to be cancelled.
+        self._loop.run_until_complete(asyncio.sleep(0.01))
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
