@@ -45,7 +45,15 @@ def new_id() -> UUID:
 
 
 def to_text(prefix: str, value: UUID) -> str:
-    number = value.int
+    return _to_text(prefix, value.int)
+
+
+def bytes_to_text(prefix: str, value: bytes) -> str:
+    """For the pipeline, where ids are 16 bytes."""
+    return _to_text(prefix, int.from_bytes(value))
+
+
+def _to_text(prefix: str, number: int) -> str:
     pairs = _PAIRS
     return (
         f"{prefix}_{pairs[number >> 120]}{pairs[number >> 110 & 1023]}{pairs[number >> 100 & 1023]}"

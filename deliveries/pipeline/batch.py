@@ -7,7 +7,6 @@ What failed together comes due together, to the microsecond, and is tried again 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from deliveries.pipeline.endpoints import BatchRule
 from deliveries.pipeline.lanes import Owed
@@ -92,7 +91,7 @@ def goes_alone(owed: Owed) -> bool:
 def id_of(delivery_ids: Sequence[bytes]) -> str:
     """The same for the same deliveries, so that a batch that is tried again is recognized."""
     digest = hashlib.sha256(b"".join(sorted(delivery_ids))).digest()
-    return ids.to_text(ID_PREFIX, UUID(bytes=digest[:16]))
+    return ids.bytes_to_text(ID_PREFIX, digest[:16])
 
 
 def _unix(at: datetime) -> float:

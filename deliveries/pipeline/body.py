@@ -9,7 +9,6 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, assert_never
-from uuid import UUID
 
 from deliveries.pipeline.body_form import RequestTooLarge, form_of
 from deliveries.pipeline.body_xml import xml_of
@@ -135,7 +134,7 @@ def source_of(tenant_id: bytes) -> str:
 
     Not an absolute URL: the platform's public one is a setting, and a body must be the same on every attempt.
     """
-    return f"/tenants/{ids.to_text('tnt', UUID(bytes=tenant_id))}"
+    return f"/tenants/{ids.bytes_to_text('tnt', tenant_id)}"
 
 
 def query_of(*, event_type: str, occurred_at: datetime, data: bytes) -> str:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from deliveries.pipeline.batch import BATCH_TYPE, id_of
 from deliveries.pipeline.body import (
@@ -152,7 +151,7 @@ def payload_of(row: Row, now: float) -> Payload:
     return Payload(
         key=key,
         tenant_id=tenant_id,
-        id_text=ids.to_text(ids.EVENT, UUID(bytes=event_id)),
+        id_text=ids.bytes_to_text(ids.EVENT, event_id),
         type=event_type,
         occurred_at=occurred_at,
         data=None if data is None else bytes(data),

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
-from uuid import UUID
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -89,7 +88,7 @@ class Tracer:
             parent,
             SpanKind.PRODUCER,
             {
-                "webhooks.tenant_id": ids.to_text(ids.TENANT, UUID(bytes=event.tenant_id)),
+                "webhooks.tenant_id": ids.bytes_to_text(ids.TENANT, event.tenant_id),
                 "webhooks.event_type": event.type,
             },
         )
@@ -103,12 +102,12 @@ class Tracer:
         """The span of an attempt, from what was recorded of it."""
         began = int(result.started_at * 1e9)
         facts: dict[str, str | float | None] = {
-            "webhooks.tenant_id": ids.to_text(ids.TENANT, UUID(bytes=result.tenant_id)),
-            "webhooks.endpoint_id": ids.to_text(ids.ENDPOINT, UUID(bytes=sent.endpoint_id)),
+            "webhooks.tenant_id": ids.bytes_to_text(ids.TENANT, result.tenant_id),
+            "webhooks.endpoint_id": ids.bytes_to_text(ids.ENDPOINT, sent.endpoint_id),
             "webhooks.event_id": sent.event,
             "webhooks.event_type": sent.event_type,
-            "webhooks.delivery_id": ids.to_text(ids.DELIVERY, UUID(bytes=result.delivery_id)),
-            "webhooks.attempt_id": ids.to_text(ids.ATTEMPT, UUID(bytes=result.attempt_id)),
+            "webhooks.delivery_id": ids.bytes_to_text(ids.DELIVERY, result.delivery_id),
+            "webhooks.attempt_id": ids.bytes_to_text(ids.ATTEMPT, result.attempt_id),
             "webhooks.attempt": result.number,
             "webhooks.trigger": result.trigger,
             "webhooks.outcome": result.outcome,
@@ -224,7 +223,7 @@ def _context(traceparent: str | None) -> Context:
 def _tell_result(span: Span, result: Result) -> None:
     if isinstance(result, Accepted):
         if result.event_id:
-            span.set_attribute("webhooks.event_id", ids.to_text(ids.EVENT, UUID(bytes=result.event_id)))
+            span.set_attribute("webhooks.event_id", ids.bytes_to_text(ids.EVENT, result.event_id))
         if result.is_replayed:
             span.set_attribute("webhooks.is_replayed", True)
         else:
