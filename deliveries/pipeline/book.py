@@ -130,6 +130,8 @@ class HeldLane:
     """When it stops waiting for what is missing of a batch."""
     is_dropped: bool = False
     """Lost, paused or stopped: nothing more starts; it goes back when the last result is recorded."""
+    is_leaving: bool = False
+    """It is done, and goes back with the next round that has room for it."""
     before: "HeldLane | None" = None
     """As it was with earlier settings, while requests made by them are in the air or not yet recorded."""
     cleared_at: float | None = None
@@ -255,6 +257,14 @@ class HeldLane:
         )
 
 
+Place = tuple[int, float, bytes, HeldLane]
+"""Among those that go back. A lane is in the book once, so its id tells any two apart."""
+
+
+def _place(lane: HeldLane) -> Place:
+    return lane.share.lanes, lane.taken_at, lane.endpoint_id, lane
+
+
 class Book:
     def __init__(self, *, capacity: int, linger_seconds: float = LINGER_SECONDS) -> None:
         self.capacity = capacity
@@ -276,6 +286,8 @@ class Book:
         """A heap: when the next token of a lane is due."""
         self.held_back: list[HeldLane] = []
         """Lanes that give up their place because their next token takes long."""
+        self.leaving: list[Place] = []
+        """A heap: lanes that are done, and wait for a round that has room for them."""
         self.in_air = 0
         self.in_doubt = 0
         """In the air of lanes that are not quick: what hangs, and what may."""
@@ -321,6 +333,25 @@ class Book:
         lane.share.set_aside.pop(lane, None)
         self.lanes[lane.endpoint_id] = new
         return new
+
+    def leave(self, lanes: Sequence[HeldLane], *, at_most: int) -> list[HeldLane]:
+        """Which lanes go back now, as these may: of smallest tenants first, then those that were taken first.
+
+        What is done stays here until it goes, and is not looked at again: there may be thousands. Of the others, whose turn
+        is over, the caller thinks again.
+        """
+        for lane in lanes:
+            if lane.is_dry or lane.is_dropped:
+                lane.is_leaving = True
+                heapq.heappush(self.leaving, _place(lane))
+        over = deque(sorted(_place(lane) for lane in lanes if not lane.is_leaving))
+        going: list[HeldLane] = []
+        while len(going) < at_most and (over or self.leaving):
+            is_over = bool(over) and (not self.leaving or over[0] < self.leaving[0])
+            lane = (over.popleft() if is_over else heapq.heappop(self.leaving))[-1]
+            lane.is_leaving = True
+            going.append(lane)
+        return going
 
     def let_go(self, lane: HeldLane) -> None:
         self.drop_queue(lane)

@@ -195,6 +195,8 @@ class Dispatcher:
         """The busy were not asked in the last round: it is their turn as well."""
         self.next_take = 0.0
         self.lanes_a_round = 128
+        self.last_taken = 0
+        """Lanes. A take brings one of each tenant, however few were asked for."""
         self.next_check = 0.0
         self.next_stop_look = 0.0
         self.next_patrol = 0.0
@@ -732,11 +734,10 @@ class Dispatcher:
         self.attention.update(later)
         self.attention.update(book.held_back)
         book.held_back.clear()
-        if len(releasing) > self.lanes_a_round:
-            # Those of the smallest tenants first; the others in the next rounds.
-            releasing.sort(key=lambda lane: lane.share.lanes)
-            self.attention.update(releasing[self.lanes_a_round :])
-            releasing = releasing[: self.lanes_a_round]
+        # As many as were taken, or ever more would be held.
+        leaving = book.leave(releasing, at_most=max(self.lanes_a_round, self.last_taken))
+        self.attention.update(lane for lane in releasing if not lane.is_leaving)
+        releasing = leaving
         if not is_patrol:
             waiting.clear()
         changed = [
@@ -815,6 +816,7 @@ class Dispatcher:
         if not plan.is_of_others:
             # Else from the same tenant on again, for all: or one that was not asked would be before it each time.
             self.after_tenant = plan.after_tenant
+        self.last_taken = len(plan.taken)
         if plan.take:
             if len(plan.taken) >= plan.take or book.free_loads() <= 0:
                 self.others_wait = True

@@ -58,7 +58,7 @@ class Need(Enum):
 
 def need_of(lane: HeldLane, *, now: float, book: Book, others_wait: bool, is_ending: bool) -> Need:
     """`others_wait`: takes bring all they ask for, so lanes give way after their turn."""
-    if lane.is_loading or book.lanes.get(lane.endpoint_id) is not lane:
+    if lane.is_loading or lane.is_leaving or book.lanes.get(lane.endpoint_id) is not lane:
         return Need.NOTHING
     if lane.before is not None and lane.before.is_idle:
         lane.before = None

@@ -463,3 +463,45 @@ def test_nothing_is_owed_before_the_oldest_in_memory_and_what_may_be_committing_
     book.recorded(lane, oldest.id)
     lane.looked_from_beginning(NOW)
     assert lane.owed_from == older.due
+
+
+# --- lanes that go back -----------------------------------------------------------------------------------------------
+
+
+def hold_done(book: Book, tenant_id: bytes, *, taken_at: float = 0.0) -> HeldLane:
+    lane = hold(book, tenant_id, owed=0)
+    lane.is_dry, lane.taken_at = True, taken_at
+    return lane
+
+
+def test_lanes_of_small_tenants_go_back_first_and_then_those_that_were_taken_first() -> None:
+    book = Book(capacity=100)
+    large, small = a_tenant(), a_tenant()
+    late, early, middle = (hold_done(book, large, taken_at=at) for at in (3.0, 1.0, 2.0))
+    only = hold_done(book, small, taken_at=9.0)
+
+    assert book.leave([late, early, middle, only], at_most=2) == [only, early]
+    assert book.leave([], at_most=1) == [middle]
+    assert book.leave([], at_most=5) == [late]
+    assert book.leave([], at_most=5) == []
+
+
+def test_one_whose_turn_is_over_does_not_wait_to_go_back_but_may_have_another() -> None:
+    book = Book(capacity=100)
+    tenant = a_tenant()
+    done = hold_done(book, tenant, taken_at=2.0)
+    first, last = hold(book, tenant, owed=0), hold(book, tenant, owed=0)
+    first.taken_at, last.taken_at = 1.0, 3.0
+
+    assert book.leave([done, first, last], at_most=1) == [first]
+    assert [lane.is_leaving for lane in (done, first, last)] == [True, True, False]
+    assert book.leave([], at_most=5) == [done]
+
+
+def test_one_that_was_dropped_waits_like_one_that_is_done() -> None:
+    book = Book(capacity=100)
+    lane = hold(book, a_tenant(), owed=0)
+    lane.is_dropped = True
+
+    assert book.leave([lane], at_most=0) == []
+    assert book.leave([], at_most=1) == [lane]

@@ -9,9 +9,11 @@ import psycopg
 import pytest
 
 from deliveries.models import Endpoint, Lane
-from deliveries.pipeline import ingest, lanes
-from deliveries.pipeline.book import BUSY_LANES
+from deliveries.pipeline import dispatch, ingest, lanes
+from deliveries.pipeline.book import BUSY_LANES, Book, HeldLane
 from deliveries.pipeline.database import Row
+from deliveries.pipeline.lanes import TENANTS_A_TURN
+from deliveries.pipeline.needs import FEWEST_LANES_A_ROUND
 from deliveries.pipeline.payloads import PAYLOAD_BYTES
 from deliveries.pipeline.rounds import Round, RoundWorker
 from deliveries.pipeline.wake import wake
@@ -230,3 +232,30 @@ def test_backlogs_of_endpoints_that_hang_or_have_a_pace_leave_room_for_others_of
         publish(tenant)
         webhooks.wait_for(1, "/healthy", seconds=6)
         webhooks.release()
+
+
+def test_as_many_lanes_go_back_as_were_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A take brings one lane of each tenant, also in rounds that are to be small: more and more would be held, done or not,
+    and what is published to them waits for each to be given back."""
+    most_held = 0
+
+    def small(*_: Any, **__: Any) -> int:
+        return FEWEST_LANES_A_ROUND
+
+    def counted(book: Book, lanes: Any, *, at_most: int) -> list[HeldLane]:
+        nonlocal most_held
+        most_held = max(most_held, len(book.lanes))
+        return leave(book, lanes, at_most=at_most)
+
+    leave = Book.leave
+    monkeypatch.setattr(Book, "leave", counted)
+    monkeypatch.setattr(dispatch, "lanes_a_round", small)
+    tenants = [make_tenant() for _ in range(TENANTS_A_TURN)]
+    with Webhooks(a=Reply()) as webhooks:
+        for tenant in tenants:
+            make_endpoints(tenant, [webhooks.url("/a")] * 10)
+            publish(tenant)
+        with running():
+            webhooks.wait_for(640)
+
+    assert most_held < 5 * TENANTS_A_TURN

@@ -99,6 +99,14 @@ def test_where_versions_pile_up_a_lane_that_is_done_stays_and_is_looked_at(
     assert need(book, lane, now=LATER + seconds) is expected
 
 
+def test_one_that_waits_to_go_back_needs_nothing_more() -> None:
+    book = Book(capacity=100)
+    lane = hold_dry(book)
+    book.leave([lane], at_most=0)
+
+    assert need(book, lane) is Need.NOTHING
+
+
 def test_it_goes_back_if_others_wait_or_it_has_to() -> None:
     book = Book(capacity=100)
     book.is_piling_up = True
