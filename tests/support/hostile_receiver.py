@@ -91,13 +91,15 @@ class HostileReceiver:
         )
         self._loop.call_soon(self._is_serving.set)
         self._loop.run_forever()
-        self._server.close()
-        # A connection that came just now is closed by its task, which must have begun to be cancelled.
+        # Nothing more is accepted; and what was accepted just now begins while its server is open, or asyncio forgets it.
+        self._loop.remove_reader(self._socket)
         self._loop.run_until_complete(asyncio.sleep(0.01))
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._server.close()
+        # A handshake that ends now begins another task.
+        while tasks := asyncio.all_tasks(self._loop):
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         # Sockets are closed in the turn after the one in which their tasks end.
         self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
