@@ -16,7 +16,10 @@ from deliveries.pipeline import arrays, counters, fifo
 from deliveries.pipeline.database import Row, again_after_deadlock
 from deliveries.pipeline.health import Health
 
-OPTIONS = "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off"
+OPTIONS = (
+    "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan"
+    " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+)
 """Of the connection that takes, loads and releases lanes.
 
 A crash of the database may undo the last of it, as if it had come a moment before: its holder's run ends with the
@@ -24,7 +27,13 @@ connection, and the next one finds lanes as they were. At most what was in the a
 round would make everybody wait whose work comes with the next one.
 
 Its statements are few and each has the one index that it is for, so they are planned once (half of what they cost was
-planning), and by index whatever a table looked like then: that of an empty partition is no plan for a full one."""
+planning), and by index whatever a table looked like then: that of an empty partition is no plan for a full one. Row by row,
+too: for how many lanes a statement will be is not known then, and with a thousand assumed it reads all there are."""
+
+
+IS_MINE = "(lane.dispatcher_id = %s) IS TRUE"
+"""Of lanes that are named by their keys. Said so that no index serves it: by the one of lanes that are held, all of mine
+would be read for each of those few, as that one has grown since the planner last heard of it."""
 
 Connection = psycopg.Connection[Row]
 
@@ -117,8 +126,9 @@ WITH RECURSIVE ready_tenant AS (
               lane.owed_from
 )
 SELECT {IS_DUE}, EXISTS (SELECT FROM others), ARRAY(
-    SELECT t.id FROM unnest(%(full)s::uuid[]) AS t(id) WHERE EXISTS (
-        SELECT FROM deliveries_lane WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused)
+    SELECT t.id FROM unnest(%(full)s::uuid[]) AS t(id) CROSS JOIN LATERAL (
+        SELECT FROM deliveries_lane WHERE tenant_id = t.id AND is_ready AND dispatcher_id IS NULL AND NOT is_paused LIMIT 1
+    ) ready
 ), (SELECT max(tenant_id::text) FROM turn), (SELECT count(*) FROM turn), taken.*
 FROM (SELECT) always LEFT JOIN taken ON true
 """  # noqa: S608 - conditions of ours
@@ -386,13 +396,13 @@ def load_bodies(connection: Connection, delivery_ids: Sequence[bytes]) -> list[R
 LATEST_COMMIT_SECONDS = 30
 """What is found owed now may be joined by what was due so long before: it was being committed."""
 
-CLEAR = """
+CLEAR = f"""
 WITH l AS MATERIALIZED (
-    SELECT endpoint_id FROM deliveries_lane WHERE endpoint_id = ANY(%s) AND dispatcher_id = %s
+    SELECT endpoint_id FROM deliveries_lane lane WHERE endpoint_id = ANY(%s) AND {IS_MINE}
     ORDER BY endpoint_id FOR NO KEY UPDATE
 )
 UPDATE deliveries_lane lane SET ready_at = NULL, is_ready = false FROM l WHERE lane.endpoint_id = l.endpoint_id
-"""
+"""  # noqa: S608
 
 # A later statement than CLEAR, with a later snapshot: a publisher that committed before CLEAR is seen here, one that
 # commits after it finds `ready_at` empty and sets it. GREATEST(now(), …) puts a served lane at the back. (LEAST and
@@ -409,7 +419,7 @@ WITH l AS MATERIALIZED (
     FROM unnest(%s::uuid[], %s::float8[], %s::float8[], %s::text[], %s::float8[], %s::bool[], %s::int[],
                 %s::float8[])
          AS u(endpoint_id, slots, hold_seconds, hold_reason, tokens, is_unfinished, resets, owed_from)
-    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND {IS_MINE}
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 ), next AS MATERIALIZED (
     SELECT l.*, now() + make_interval(secs => l.hold_seconds) AS hold_until,
@@ -480,14 +490,14 @@ def _seconds(at: datetime | None) -> float | None:
     return None if at is None else at.timestamp() - 1e-5
 
 
-KEEP_OWED_FROM = """
+KEEP_OWED_FROM = f"""
 WITH l AS MATERIALIZED (
     SELECT u.* FROM unnest(%s::uuid[], %s::float8[]) AS u(endpoint_id, owed_from)
-    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND {IS_MINE}
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 )
 UPDATE deliveries_lane lane SET owed_from = to_timestamp(l.owed_from) FROM l WHERE lane.endpoint_id = l.endpoint_id
-"""
+"""  # noqa: S608
 
 
 def keep_owed_from(connection: Connection, *, me: UUID, owed_from: dict[bytes, datetime]) -> int:
@@ -504,12 +514,12 @@ def keep_owed_from(connection: Connection, *, me: UUID, owed_from: dict[bytes, d
 
 # --- health -----------------------------------------------------------------------------------------------------------
 
-KEEP_HEALTH = """
+KEEP_HEALTH = f"""
 WITH l AS MATERIALIZED (
     SELECT u.* FROM unnest(%s::uuid[], %s::int[], %s::float8[], %s::float8[], %s::int[], %s::bool[], %s::float8[],
                            %s::float8[], %s::float8[])
          AS u(endpoint_id, resets, failing_since, failed_at, failures, is_own, pause_seconds, opened_at, wait_seconds)
-    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND lane.dispatcher_id = %s
+    JOIN deliveries_lane lane ON lane.endpoint_id = u.endpoint_id AND {IS_MINE}
          AND lane.resets = u.resets
     ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
 )
@@ -519,7 +529,7 @@ SET failures = l.failures, failing_since = to_timestamp(l.failing_since), failed
     circuit_seconds = l.wait_seconds, warned_at = CASE WHEN l.failing_since IS NOT NULL THEN lane.warned_at END
 FROM l WHERE lane.endpoint_id = l.endpoint_id
 RETURNING lane.endpoint_id
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,8 +609,7 @@ def woken(connection: Connection, *, me: UUID, endpoint_ids: Sequence[bytes]) ->
     """Of lanes that were cleared while held: those that were woken since."""
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(
-            "SELECT endpoint_id FROM deliveries_lane"
-            " WHERE dispatcher_id = %s AND ready_at <= now() AND endpoint_id = ANY(%s)",
+            f"SELECT endpoint_id FROM deliveries_lane lane WHERE {IS_MINE} AND ready_at <= now() AND endpoint_id = ANY(%s)",  # noqa: S608
             [me, arrays.uuids(endpoint_ids)],
         ).fetchall()
     return [row[0] for row in rows]

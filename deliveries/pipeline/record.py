@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from uuid import UUID
+from typing import Any
 
 import psycopg
 
@@ -75,6 +75,9 @@ COPY = (
     " is_truncated) FROM STDIN (FORMAT BINARY)"
 )
 
+# ANY keeps the planner off other partitions, and whichever join it chooses then reads these rows alone. (A lowest and a
+# highest key instead are what was made within seconds, newer than what the planner knows of: believed to be a row, they were
+# forty thousand.)
 # A failed manual attempt leaves a finished delivery as it was.
 # A cancelled delivery stays cancelled, a finished one changes only if a manual attempt succeeded. A manual failure
 # leaves the automatic schedule where it was.
@@ -104,9 +107,10 @@ SET attempt_count = d.attempt_count + 1,
                                ELSE d.manual_requested_at END,
     last_outcome = CASE WHEN d.status = 'pending' OR r.is_success THEN r.outcome ELSE d.last_outcome END,
     last_status_code = CASE WHEN d.status = 'pending' OR r.is_success THEN r.status_code ELSE d.last_status_code END
-FROM unnest(%s::uuid[], %s::int[], %s::bool[], %s::float8[], %s::bool[], %s::text[], %s::int[], %s::float8[])
+FROM unnest(%(ids)s::uuid[], %(read_counts)s::int[], %(successes)s::bool[], %(waits)s::float8[], %(automatic)s::bool[],
+            %(outcomes)s::text[], %(status_codes)s::int[], %(manual_seen)s::float8[])
      AS r(id, read_count, is_success, wait_seconds, is_automatic, outcome, status_code, manual_seen)
-WHERE d.id = r.id AND d.attempt_count = r.read_count AND d.id >= %s AND d.id <= %s
+WHERE d.id = ANY(%(ids)s::uuid[]) AND d.id = r.id AND d.attempt_count = r.read_count
 """
 
 BY_INDEX = "-c enable_seqscan=off -c enable_bitmapscan=off"
@@ -144,7 +148,6 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
         return
     # In key order, as every statement that touches several deliveries; see BY_INDEX.
     ordered = sorted(results, key=lambda result: result.delivery_id)
-    low, high = UUID(bytes=ordered[0].delivery_id), UUID(bytes=ordered[-1].delivery_id)
     lines = {result.line for result in results if result.line is not None}
     exhausted = [(result.tenant_id, result.delivery_id) for result in ordered if result.is_exhausted]
     with connection.transaction(), connection.cursor() as cursor:
@@ -152,25 +155,28 @@ def _write(connection: psycopg.Connection[Row], results: Sequence[Result]) -> No
             fifo.lock_lines(cursor, lines)
         with cursor.copy(COPY) as copy:
             copy.write(copy_rows(results))
-        cursor.execute(
-            UPDATE,
-            [
-                arrays.uuids([result.delivery_id for result in ordered]),
-                arrays.int4s([result.read_count for result in ordered]),
-                arrays.bools([result.is_success for result in ordered]),
-                arrays.nullable_float8s([result.wait_seconds for result in ordered]),
-                arrays.bools([result.is_automatic for result in ordered]),
-                arrays.texts([result.outcome for result in ordered]),
-                arrays.nullable_int4s([result.status_code for result in ordered]),
-                arrays.nullable_float8s([result.manual_seen for result in ordered]),
-                low,
-                high,
-            ],
-        )
+        update_deliveries(cursor, ordered=ordered)
         if lines:
             fifo.pass_on(cursor, lines)
         if exhausted:
             announce.keep_exhausted(cursor, exhausted)
+
+
+def update_deliveries(cursor: Any, *, ordered: Sequence[Result]) -> None:
+    """`ordered`: by the ids of their deliveries."""
+    cursor.execute(
+        UPDATE,
+        {
+            "ids": arrays.uuids([result.delivery_id for result in ordered]),
+            "read_counts": arrays.int4s([result.read_count for result in ordered]),
+            "successes": arrays.bools([result.is_success for result in ordered]),
+            "waits": arrays.nullable_float8s([result.wait_seconds for result in ordered]),
+            "automatic": arrays.bools([result.is_automatic for result in ordered]),
+            "outcomes": arrays.texts([result.outcome for result in ordered]),
+            "status_codes": arrays.nullable_int4s([result.status_code for result in ordered]),
+            "manual_seen": arrays.nullable_float8s([result.manual_seen for result in ordered]),
+        },
+    )
 
 
 def _without_recorded(connection: psycopg.Connection[Row], results: Sequence[Result]) -> list[Result]:

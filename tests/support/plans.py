@@ -1,10 +1,14 @@
-"""What a request's statements about history read, by their plans: for tests with more rows than could be read in time."""
+"""What statements read, by their plans: those of a request about history, for tests with more rows than could be read in
+time, and those of the pipeline's own connections.
+"""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -60,3 +64,61 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for part in plan.get("Plans", []):
         yield from nodes(part)
+
+
+class Statements:
+    """In place of a connection: keeps what is executed, and executes nothing."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, Any]] = []
+        self.rowcount = 0
+
+    @contextmanager
+    def cursor(self, **_: Any) -> "Iterator[Statements]":
+        yield self
+
+    def execute(self, statement: str, parameters: Any) -> "Statements":
+        self.made.append((statement, parameters))
+        return self
+
+    def fetchall(self) -> list[Any]:
+        # As of a take that found nothing.
+        return [(False, False, [], None, 0, None)]
+
+
+def rows_of(own: psycopg.Connection[Any], function: Callable[..., Any], **arguments: Any) -> float:
+    """How many rows the statements of a function of the pipeline look at, in the plans that this connection makes of them.
+
+    They are done, and undone.
+    """
+    statements = Statements()
+    function(statements, **arguments)
+    assert statements.made
+    with own.transaction(force_rollback=True):
+        return sum(_rows_looked_at(own, *made) for made in statements.made)
+
+
+def _rows_looked_at(own: psycopg.Connection[Any], statement: str, parameters: Any) -> float:
+    """Prepared, as the driver does it: EXPLAIN alone knows the parameters, and makes a plan for them."""
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${numbers.setdefault(found[1] or str(len(numbers)), len(numbers) + 1)}"
+
+    prepared = re.sub(r"%(?:\((\w+)\))?s", number, statement)
+    values = [parameters[name] if isinstance(parameters, dict) else parameters[int(name)] for name in numbers]
+    texts = own.execute(f"SELECT {', '.join(['quote_nullable(%s::text)'] * len(values))}", values).fetchone()
+    assert texts is not None
+    own.execute(f"PREPARE looked_at AS {prepared}")
+    ((plan,),) = own.execute(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked_at({', '.join(texts)})"
+    ).fetchall()
+    own.execute("DEALLOCATE looked_at")
+    return sum(
+        (node["Actual Rows"] * ("Scan" in node["Node Type"]) + _removed(node)) * node["Actual Loops"]
+        for node in nodes(plan[0]["Plan"])
+    )
+
+
+def _removed(node: dict[str, Any]) -> float:
+    return float(sum(count for name, count in node.items() if name.startswith("Rows Removed by")))

@@ -28,6 +28,7 @@ from tests.support.builders import (
     new_event,
     publish,
 )
+from tests.support.plans import rows_of
 from tests.support.running import Webhooks, run_until_dry
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
@@ -616,6 +617,37 @@ def test_the_one_plan_made_of_a_statement_is_by_its_index_however_small_the_tabl
     assert index_of(own, lanes.LOAD) == {"delivery_due"}
     assert index_of(own, lanes.PLANNED) == {"delivery_due"}
     assert index_of(own, lanes.LOOK_AGAIN) == {"delivery_due"}
+
+
+def test_it_looks_at_no_more_lanes_than_it_is_for_however_many_there_are(
+    own: psycopg.Connection[Row], me: UUID
+) -> None:
+    """As the planner knew the table when there were as many and none was held."""
+    busy, small = make_endpoint(make_tenant(), URL), make_endpoint(make_tenant(), URL)
+    for endpoint in (busy, small):
+        set_lane(endpoint, ready_at=timezone.now(), is_ready=True)
+    copy_endpoint(busy, 3000)
+    own.execute("ANALYZE deliveries_lane, deliveries_endpoint")
+    tenants = [busy.tenant_id.bytes]
+    of_small = {"me": me, "lanes": 16, "after": lanes.NO_TENANT}
+
+    assert rows_of(own, lanes.take, **of_small, full_tenants=tenants, busy_tenants=tenants) < 50
+    assert rows_of(own, lanes.take, **of_small, full_tenants=[new_id().bytes, *tenants]) < 50
+
+    Lane.unscoped.filter(tenant_id=busy.tenant_id).update(dispatcher_id=me)
+    mine = sorted(lane.endpoint_id.bytes for lane in Lane.unscoped.filter(dispatcher_id=me)[:20])
+    released = [lanes.Release(endpoint_id, 1.0) for endpoint_id in mine]
+    healths = [lanes.LaneHealth(endpoint_id, 0, None) for endpoint_id in mine]
+    times = dict.fromkeys(mine, timezone.now())
+    each: dict[str, float] = {
+        "clear": rows_of(own, lanes.clear, me=me, lanes=released),
+        "look again": rows_of(own, lanes.look_again, me=me, lanes=released, until=until_id()),
+        "keep health": rows_of(own, lanes.keep_health, me=me, lanes=healths),
+        "keep owed from": rows_of(own, lanes.keep_owed_from, me=me, owed_from=times),
+        "woken": rows_of(own, lanes.woken, me=me, endpoint_ids=mine),
+    }
+    # Each of the twenty by its key, to lock it and to change it, and from one list to the next.
+    assert {name: rows for name, rows in each.items() if not 20 <= rows <= 200} == {}
 
 
 def test_versions_pile_up_while_an_old_snapshot_keeps_them_and_not_when_they_are_cleaned(

@@ -12,9 +12,10 @@ import pytest
 from deliveries.models import Attempt, Delivery
 from deliveries.pipeline import ingest
 from deliveries.pipeline.database import Row, connect
-from deliveries.pipeline.record import Result, record
+from deliveries.pipeline.record import BY_INDEX, Result, record, update_deliveries
 from tenants.ids import new_id
 from tests.support.builders import attempts_of, deliveries_of, make_endpoint, make_tenant, new_event
+from tests.support.plans import rows_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -220,6 +221,22 @@ def test_a_repeated_batch_is_written_once(own: psycopg.Connection[Row]) -> None:
 
     assert [now_of(delivery).attempt_count for delivery in deliveries] == [1] * 5
     assert [len(attempts_of(delivery)) for delivery in deliveries] == [1] * 5
+
+
+def test_it_looks_at_what_it_is_for_and_at_nothing_between(own: psycopg.Connection[Row]) -> None:
+    """Deliveries of the last seconds, of which the planner has not heard yet: it takes them for one."""
+    tenant = make_tenant()
+    make_endpoint(tenant, "http://127.0.0.1:9/")
+    ingest.publish([new_event(tenant) for _ in range(100)])
+    own.execute("ANALYZE deliveries_delivery")
+    ingest.publish([new_event(tenant) for _ in range(2000)])
+    results = [result_of(delivery) for delivery in deliveries_of(tenant)[150::80]]
+    ordered = sorted(results, key=lambda result: result.delivery_id)
+
+    with connect(application_name="test", statement_timeout_seconds=10, options=BY_INDEX) as recording:
+        looked_at = rows_of(recording, update_deliveries, ordered=ordered)
+
+    assert len(results) <= looked_at <= 4 * len(results)
 
 
 def test_a_culprit_is_found_and_recorded_bare_and_the_others_as_they_are(
