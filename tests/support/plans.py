@@ -114,10 +114,11 @@ def _rows_looked_at(own: psycopg.Connection[Any], statement: str, parameters: An
         f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked_at({', '.join(texts)})"
     ).fetchall()
     own.execute("DEALLOCATE looked_at")
-    return sum(
-        (node["Actual Rows"] * ("Scan" in node["Node Type"]) + _removed(node)) * node["Actual Loops"]
-        for node in nodes(plan[0]["Plan"])
-    )
+    looked_at = 0.0
+    for node in nodes(plan[0]["Plan"]):
+        found = node["Actual Rows"] if "Scan" in node["Node Type"] else 0
+        looked_at += (found + _removed(node)) * node["Actual Loops"]
+    return looked_at
 
 
 def _removed(node: dict[str, Any]) -> float:
