@@ -253,9 +253,10 @@ def test_as_many_lanes_go_back_as_were_taken(monkeypatch: pytest.MonkeyPatch) ->
     tenants = [make_tenant() for _ in range(TENANTS_A_TURN)]
     with Webhooks(a=Reply()) as webhooks:
         for tenant in tenants:
-            make_endpoints(tenant, [webhooks.url("/a")] * 10)
+            make_endpoints(tenant, [webhooks.url("/a")] * 20)
             publish(tenant)
         with running():
-            webhooks.wait_for(640)
+            webhooks.wait_for(1280)
 
-    assert most_held < 5 * TENANTS_A_TURN
+    # Those whose results are being recorded, not half of all.
+    assert most_held < 10 * TENANTS_A_TURN
