@@ -177,7 +177,8 @@ class Service:
             )
 
     def last_words(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        """A backtrace of the web server's is longer than a hundred lines, and says why in its first."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-200:])
 
     def family(self) -> list[int]:
         return [self.process.pid, *descendants(self.process.pid)]

@@ -18,6 +18,7 @@ from tests.support.published import make_endpoint
 
 IN_A_ROW = 2
 """So few that some are done before the machine turns to other work."""
+
 ROUNDS = 250
 
 LEAST = 0.5
