@@ -30,7 +30,6 @@ Its statements are few and each has the one index that it is for, so they are pl
 planning), and by index whatever a table looked like then: that of an empty partition is no plan for a full one. Row by row,
 too: for how many lanes a statement will be is not known then, and with a thousand assumed it reads all there are."""
 
-
 IS_MINE = "(lane.dispatcher_id = %s) IS TRUE"
 """Of lanes that are named by their keys. Said so that no index serves it: by the one of lanes that are held, all of mine
 would be read for each of those few, as that one has grown since the planner last heard of it."""
