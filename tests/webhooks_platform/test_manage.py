@@ -78,7 +78,7 @@ def test_ctrl_c_ends_a_command_without_a_trace() -> None:
             running.send_signal(signal.SIGINT)
             output, words = running.communicate(timeout=30)
 
-    assert (running.returncode, output) == (130, "")
+    assert (running.returncode, output) == (130, ""), words
     assert "Traceback" not in words
 
 
