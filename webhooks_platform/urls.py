@@ -8,8 +8,8 @@ from tenants.portal.urls import catalogue_urlpatterns
 from webhooks_platform import health, metrics, openapi
 
 urlpatterns = [
-    path("api/v1/", include("tenants.api.urls")),
     path("api/v1/", include("deliveries.api.urls")),
+    path("api/v1/", include("tenants.api.urls")),
     path("api/v1/openapi.json", openapi.openapi_json, name="openapi"),
     path("api/docs", openapi.docs, name="api-docs"),
     path("in/<str:token>", receiving.receive),

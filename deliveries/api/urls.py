@@ -32,6 +32,9 @@ SOURCE = f"{SOURCES}/<str:source>"
 INCOMING = f"{SOURCE}/requests/<str:incoming>"
 
 urlpatterns = [
+    # First what is asked most: each path before it is a pattern that a publish is compared with.
+    path(EVENTS, events.past_rest_framework(publish_or(events.EventsView.as_view()), events.EventsView)),
+    path(f"{EVENTS}/batch", events.past_rest_framework(publish_batch, events.EventBatchView)),
     path(ENDPOINTS, endpoints.EndpointsView.as_view()),
     path(ENDPOINT, endpoints.EndpointView.as_view()),
     path(f"{ENDPOINT}/enable", endpoints.EnableView.as_view()),
@@ -51,8 +54,6 @@ urlpatterns = [
     path(JOBS, jobs.JobsView.as_view()),
     path(JOB, jobs.JobView.as_view()),
     path(f"{JOB}/cancel", jobs.CancelJobView.as_view()),
-    path(EVENTS, events.past_rest_framework(publish_or(events.EventsView.as_view()), events.EventsView)),
-    path(f"{EVENTS}/batch", events.past_rest_framework(publish_batch, events.EventBatchView)),
     path(EVENT, events.EventView.as_view()),
     path(f"{EVENT}/deliveries", events.EventDeliveriesView.as_view()),
     path(f"{EVENT}/replay", events.EventReplayView.as_view()),
