@@ -22,10 +22,13 @@ from deliveries.pipeline.publication import (
 )
 from tenants.idempotency import lock_key
 
+# Each by its key, however few records there were when this was planned.
 LOOK = """
 SELECT r.space, r.key, r.fingerprint, r.body, r.event_id
 FROM unnest(%s::uuid[], %s::text[], %s::int[]) AS w(space, key, seconds)
-JOIN tenants_idempotencyrecord r USING (space, key)
+CROSS JOIN LATERAL (
+    SELECT * FROM tenants_idempotencyrecord k WHERE k.space = w.space AND k.key = w.key LIMIT 1
+) r
 WHERE r.created_at > now() - make_interval(secs => w.seconds)
 """
 

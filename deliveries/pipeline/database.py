@@ -2,7 +2,7 @@
 
 Django's connections are for pages and the API; a dispatcher's loop and the publish path must not wait for their pool,
 and their statements want other settings (`plan_cache_mode`, see engine.md: a prepared UPDATE kept the plan of an empty
-partition. Plans are custom, except where `lanes.OPTIONS` says otherwise).
+partition. Plans are custom, except where `lanes.OPTIONS` and `ingest.OPTIONS` say otherwise).
 """
 
 import logging

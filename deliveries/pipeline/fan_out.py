@@ -190,7 +190,8 @@ FROM tenants_tenant t, tenants_platformstate p WHERE t.id = %s
 
 def load_settings(connection: psycopg.Connection[Row], tenant_id: bytes) -> TenantSettings:
     with connection.cursor(binary=True) as cursor:
-        row = cursor.execute(LOAD, [UUID(bytes=tenant_id)]).fetchone()
+        # Planned for the tables as they are now: it joins them, and it is rare.
+        row = cursor.execute(LOAD, [UUID(bytes=tenant_id)], prepare=False).fetchone()
     assert row is not None
     version, shared_version, limits, schema_validation, types, subscriptions = row
     settings = TenantSettings(

@@ -34,20 +34,23 @@ NUDGE_EXPIRES_SECONDS = 5
 """By then the sweep has done what an undelivered nudge would have. Where clocks are further apart, it always does: its own
 nudges last longer (`MOST_APART_SECONDS`)."""
 
+_AT = """
+CASE WHEN %(seconds)s::float8[] IS NULL THEN now()
+     ELSE COALESCE(to_timestamp((%(seconds)s::float8[])[array_position(%(ids)s::uuid[], lane.endpoint_id)]), now()) END
+"""
+
 # A statement of its own after the commit: the holder clears `ready_at` in one statement and looks for deliveries in a
-# later one, so whichever way the two interleave, one sees the other. Lanes are locked in key order.
-WAKE = """
-WITH wanted AS MATERIALIZED (
-    SELECT endpoint_id, min(COALESCE(at, now())) AS at FROM unnest(%s::uuid[], %s::float8[]) AS w(endpoint_id, seconds),
-    LATERAL (SELECT to_timestamp(w.seconds) AS at) t GROUP BY endpoint_id
-), l AS MATERIALIZED (
-    SELECT lane.endpoint_id, wanted.at FROM deliveries_lane lane JOIN wanted USING (endpoint_id)
-    WHERE lane.ready_at IS NULL OR lane.ready_at > wanted.at
-    ORDER BY lane.endpoint_id FOR NO KEY UPDATE OF lane
+# later one, so whichever way the two interleave, one sees the other. Lanes are locked in key order. Each is named
+# (`= ANY`): a join's plan, made once, might read all lanes that there came to be since.
+WAKE = f"""
+WITH l AS MATERIALIZED (
+    SELECT lane.endpoint_id FROM deliveries_lane lane
+    WHERE lane.endpoint_id = ANY(%(ids)s::uuid[]) AND (lane.ready_at IS NULL OR lane.ready_at > {_AT})
+    ORDER BY lane.endpoint_id FOR NO KEY UPDATE
 ), woken AS (
     UPDATE deliveries_lane lane
-    SET ready_at = l.at, is_ready = GREATEST(l.at, lane.hold_until) <= now()
-    FROM l WHERE lane.endpoint_id = l.endpoint_id
+    SET ready_at = {_AT}, is_ready = GREATEST({_AT}, lane.hold_until) <= now()
+    WHERE lane.endpoint_id = ANY(ARRAY(SELECT endpoint_id FROM l))
     RETURNING lane.is_ready AND lane.dispatcher_id IS NULL AND NOT lane.is_paused AS needs_dispatcher
 )
 SELECT bool_or(needs_dispatcher) AND NOT EXISTS (
@@ -55,18 +58,19 @@ SELECT bool_or(needs_dispatcher) AND NOT EXISTS (
     SELECT FROM deliveries_dispatcher
     WHERE alive_until > now() + interval '12 seconds' AND has_room AND NOT is_draining
 ) FROM woken
-"""
+"""  # noqa: S608 - an expression of ours
 
 Wanted = tuple[bytes, float | None]
 """Endpoint id and the Unix time from which it has work; None: now."""
 
 
 def wake_lanes(publisher: psycopg.Connection[Row], wanted: Sequence[Wanted]) -> None:
-    """For the pipeline's own connections. Raises psycopg.Error; the caller has committed."""
-    parameters = [
-        arrays.uuids([lane for lane, _ in wanted]),
-        arrays.nullable_float8s([at for _, at in wanted]),
-    ]
+    """For the pipeline's own connections, each lane once. Raises psycopg.Error; the caller has committed."""
+    is_scheduled = any(at is not None for _, at in wanted)
+    parameters = {
+        "ids": arrays.uuids([lane for lane, _ in wanted]),
+        "seconds": arrays.nullable_float8s([at for _, at in wanted]) if is_scheduled else None,
+    }
     row = publisher.execute(WAKE, parameters).fetchone()
     if row is not None and row[0]:
         nudge()
@@ -74,13 +78,18 @@ def wake_lanes(publisher: psycopg.Connection[Row], wanted: Sequence[Wanted]) -> 
 
 def wake(lanes: Iterable[tuple[UUID, datetime | None]]) -> None:
     """For services, after their commit (`transaction.on_commit`). Never raises."""
-    wanted = sorted(lanes, key=lambda lane: lane[0])
+    wanted: dict[UUID, float | None] = {}
+    for lane, at in lanes:
+        known = wanted.get(lane, inf)
+        wanted[lane] = None if at is None or known is None else min(at.timestamp(), known)
     if not wanted:
         return
-    seconds = [None if at is None else at.timestamp() for _, at in wanted]
+    ids = sorted(wanted)
+    is_scheduled = any(at is not None for at in wanted.values())
+    seconds = [wanted[lane] for lane in ids] if is_scheduled else None
     try:
         with connection.cursor() as cursor:
-            cursor.execute(WAKE, [[endpoint_id for endpoint_id, _ in wanted], seconds])
+            cursor.execute(WAKE, {"ids": ids, "seconds": seconds})
             row = cursor.fetchone()
     except Exception:  # the caller has committed
         logger.exception("waking lanes failed, the repair sweep will")

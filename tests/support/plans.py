@@ -77,28 +77,39 @@ class Statements:
     def cursor(self, **_: Any) -> "Iterator[Statements]":
         yield self
 
-    def execute(self, statement: str, parameters: Any) -> "Statements":
+    def execute(self, statement: str, parameters: Any, **_: Any) -> "Statements":
         self.made.append((statement, parameters))
         return self
+
+    def fetchone(self) -> None:
+        return None
 
     def fetchall(self) -> list[Any]:
         # As of a take that found nothing.
         return [(False, False, [], None, 0, None)]
 
 
-def rows_of(own: psycopg.Connection[Any], function: Callable[..., Any], **arguments: Any) -> float:
+def rows_of(
+    own: psycopg.Connection[Any],
+    function: Callable[..., Any],
+    *,
+    once_planned: Callable[[], None] | None = None,
+    **arguments: Any,
+) -> float:
     """How many rows the statements of a function of the pipeline look at, in the plans that this connection makes of them.
 
-    They are done, and undone.
+    They are done, and undone. `once_planned`: of a function with one statement, what happens then.
     """
     statements = Statements()
     function(statements, **arguments)
     assert statements.made
     with own.transaction(force_rollback=True):
-        return sum(_rows_looked_at(own, *made) for made in statements.made)
+        return sum(_rows_looked_at(own, *made, once_planned=once_planned) for made in statements.made)
 
 
-def _rows_looked_at(own: psycopg.Connection[Any], statement: str, parameters: Any) -> float:
+def _rows_looked_at(
+    own: psycopg.Connection[Any], statement: str, parameters: Any, *, once_planned: Callable[[], None] | None
+) -> float:
     """Prepared, as the driver does it: EXPLAIN alone knows the parameters, and makes a plan for them."""
     numbers: dict[str, int] = {}
 
@@ -110,9 +121,11 @@ def _rows_looked_at(own: psycopg.Connection[Any], statement: str, parameters: An
     texts = own.execute(f"SELECT {', '.join(['quote_nullable(%s::text)'] * len(values))}", values).fetchone()
     assert texts is not None
     own.execute(f"PREPARE looked_at AS {prepared}")
-    ((plan,),) = own.execute(
-        f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked_at({', '.join(texts)})"
-    ).fetchall()
+    again = f"EXECUTE looked_at({', '.join(texts)})"
+    if once_planned is not None:
+        own.execute(f"EXPLAIN {again}")
+        once_planned()
+    ((plan,),) = own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {again}").fetchall()
     own.execute("DEALLOCATE looked_at")
     looked_at = 0.0
     for node in nodes(plan[0]["Plan"]):

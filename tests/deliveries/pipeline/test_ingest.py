@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from deliveries import cel_core
 from deliveries.models import Delivery, Event
-from deliveries.pipeline import ingest
+from deliveries.pipeline import arrays, claims, ingest
+from deliveries.pipeline.database import connect
 from deliveries.pipeline.group_commit import GroupCommit
 from deliveries.pipeline.ingest import Accepted, Idempotency, Refusal, Refused
 from tenants.ids import EVENT, to_text
@@ -31,6 +32,7 @@ from tests.support.builders import (
     publish,
     raise_version,
 )
+from tests.support.plans import rows_of
 from tests.support.racing import at_once
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -531,3 +533,24 @@ def test_deliveries_keep_the_subscription_that_decided() -> None:
     (delivery,) = Delivery.objects.for_tenant(tenant)
     (subscription,) = endpoint.subscriptions.filter(event_type="order.*")
     assert delivery.subscription_id == subscription.id
+
+
+def test_a_plan_of_when_there_were_few_idempotency_keys_looks_at_no_others() -> None:
+    """The statement is planned once a connection, and records come to be afterwards."""
+    tenant = make_tenant()
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE tenants_idempotencyrecord")
+    publish(tenant, idempotency=Idempotency("first", bytes(32)))
+
+    def look(connection: Any) -> None:
+        places = [arrays.uuids([tenant.id.bytes]), arrays.texts(["first"]), arrays.int4s([60])]
+        connection.execute(claims.LOOK, places)
+
+    def more() -> None:
+        ingest.publish([keyed(tenant, f"key-{number}") for number in range(2000)])
+
+    with connect(application_name="test", statement_timeout_seconds=10, options=ingest.OPTIONS) as publisher:
+        publisher.execute("ANALYZE tenants_idempotencyrecord")
+        looked_at = rows_of(publisher, look, once_planned=more)
+
+    assert 2 <= looked_at < 10

@@ -4,11 +4,11 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
@@ -20,6 +20,7 @@ from deliveries.services import stopping
 from tenants.ids import new_id
 from tenants.services.audit import COMMAND
 from tests.support.builders import (
+    copy_endpoint,
     deliveries_of,
     lane_of,
     make_endpoint,
@@ -74,19 +75,6 @@ def index_of(own: psycopg.Connection[Row], statement: str) -> set[str]:
         "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = ANY(%s::regclass[])", [used]
     ).fetchall()
     return {parent for (parent,) in parents}
-
-
-def copy_endpoint(endpoint: Endpoint, count: int) -> None:
-    """With its lane, so many times more."""
-    with connection.cursor() as cursor:
-        for model, key in ((Endpoint, "id"), (Lane, "endpoint_id")):
-            table = model._meta.db_table
-            others = ", ".join(f.column for f in model._meta.concrete_fields if f.column and f.column != key)
-            cursor.execute(
-                f"INSERT INTO {table} ({key}, {others})"
-                f" SELECT md5(%s || n)::uuid, {others} FROM {table}, generate_series(1, %s) n WHERE {key} = %s",
-                [str(endpoint.id), count, endpoint.id],
-            )
 
 
 def set_lane(endpoint: Endpoint, **fields: object) -> None:
@@ -629,7 +617,7 @@ def test_it_looks_at_no_more_lanes_than_it_is_for_however_many_there_are(
     copy_endpoint(busy, 3000)
     own.execute("ANALYZE deliveries_lane, deliveries_endpoint")
     tenants = [busy.tenant_id.bytes]
-    of_small = {"me": me, "lanes": 16, "after": lanes.NO_TENANT}
+    of_small: dict[str, Any] = {"me": me, "lanes": 16, "after": lanes.NO_TENANT}
 
     assert rows_of(own, lanes.take, **of_small, full_tenants=tenants, busy_tenants=tenants) < 50
     assert rows_of(own, lanes.take, **of_small, full_tenants=[new_id().bytes, *tenants]) < 50

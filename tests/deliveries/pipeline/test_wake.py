@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from celery import current_app
@@ -12,9 +11,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from deliveries.models import Delivery, Dispatcher, Endpoint, Lane
-from deliveries.pipeline.wake import next_pause, nudge, request_manual_attempt, wake
+from deliveries.pipeline import ingest
+from deliveries.pipeline.database import connect
+from deliveries.pipeline.wake import next_pause, nudge, request_manual_attempt, wake, wake_lanes
 from tenants.ids import new_id
 from tests.support.builders import (
+    copy_endpoint,
     deliveries_of,
     lane_of,
     make_endpoint,
@@ -22,6 +24,7 @@ from tests.support.builders import (
     make_tenant,
     publish,
 )
+from tests.support.plans import rows_of
 from tests.support.running import until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
@@ -244,6 +247,36 @@ def test_a_manual_request_is_never_due_before_now_by_the_databases_clock() -> No
     assert timedelta(0) <= delivery.manual_requested_at - now < timedelta(seconds=5)
 
 
+def test_a_plan_of_when_there_were_few_lanes_looks_at_no_others() -> None:
+    """The statement is planned once a connection, and lanes come to be afterwards."""
+    endpoint = make_endpoint(make_tenant(), URL)
+
+    with connect(application_name="test", statement_timeout_seconds=10, options=ingest.OPTIONS) as publisher:
+        publisher.execute("ANALYZE deliveries_lane")
+        looked_at = rows_of(
+            publisher,
+            wake_lanes,
+            wanted=[(endpoint.id.bytes, None)],
+            once_planned=lambda: copy_endpoint(endpoint, 3000),
+        )
+
+    assert 2 <= looked_at < 20
+
+
+def test_lanes_of_several_times_are_woken_each_for_its_own() -> None:
+    now = timezone.now()
+    first, second, third = sorted(make_endpoints(make_tenant(), [URL] * 3), key=lambda each: each.id)
+
+    wake([(third.id, now + 2 * HOUR), (first.id, None), (second.id, now + HOUR), (third.id, now + 3 * HOUR)])
+
+    assert state(second) == (now + HOUR, False)
+    assert state(third) == (now + 2 * HOUR, False)
+    ready_at, is_ready = state(first)
+    assert ready_at is not None
+    assert now <= ready_at < now + HOUR
+    assert is_ready
+
+
 def test_the_cost_of_a_wake_is_that_of_its_lanes() -> None:
     """By key: never a scan of all lanes."""
     endpoint = make_endpoint(make_tenant(), URL)
@@ -251,7 +284,7 @@ def test_the_cost_of_a_wake_is_that_of_its_lanes() -> None:
 
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("EXPLAIN " + WAKE, [[UUID(int=endpoint.id.int)], [None]])
+        cursor.execute("EXPLAIN " + WAKE, {"ids": [endpoint.id], "seconds": None})
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
     assert "deliveries_lane_pkey" in plan
