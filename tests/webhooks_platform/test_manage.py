@@ -19,8 +19,10 @@ COMMANDS = [["create_tenant", "acme"], ["migrate"], ["serve", "--port", str(free
 
 
 def begun(*command: str, **changes: str) -> "subprocess.Popen[str]":
+    """As from a terminal: whoever runs the tests in the background ignores Ctrl-C, which children inherit."""
+    heard = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     return subprocess.Popen(
-        [sys.executable, "manage.py", *command],
+        [sys.executable, "-c", heard, sys.executable, "manage.py", *command],
         cwd=settings.BASE_DIR,
         env=os.environ | PRODUCTION | changes,
         stdin=subprocess.DEVNULL,
