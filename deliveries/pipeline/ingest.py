@@ -75,8 +75,8 @@ STATEMENT_TIMEOUT_SECONDS = 10
 
 OPTIONS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 """Of the connection that publishes: its statements are planned once, where planning them each time was a third of what a
-transaction of five events took. Only row by row, by index, and none of these joins two tables: how many rows there will be
-nobody knows by then."""
+transaction of five events took. Only row by row, by index, and none of these joins two tables by a key: how many rows there
+will be nobody knows by then."""
 
 
 class DatabaseUnavailable(Exception):
