@@ -20,7 +20,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import connection
 
 from deliveries import health_tasks, job_tasks
 from deliveries.models import Endpoint
@@ -122,12 +122,11 @@ def refused(endpoint_id: UUID) -> None:
 
 
 def _disable(endpoint_id: UUID, reason: Endpoint.DisabledReason) -> None:
-    """Called in a thread of the dispatcher's, whose Django connection must not go stale in between."""
-    close_old_connections()
+    """Called in a thread of its own, which must not end with a connection of Django's."""
     try:
         disable_by_answer(endpoint_id=endpoint_id, reason=reason)
     finally:
-        close_old_connections()
+        connection.close()
 
 
 @shared_task(name="deliveries.dispatch", ignore_result=True, acks_late=False)

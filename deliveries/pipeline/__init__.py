@@ -9,9 +9,10 @@
 - `dispatch` is the loop that a dispatcher runs. Each turn it goes through the steps below. `needs` says which lanes to
   load, give back or look at next; `results` what an answer means for its delivery. What it has in memory is its `book`,
   with the `payloads` that the deliveries share.
-  Three threads talk to the database for it: the `heart`, which renews its `lease`, and two that are a `clerk` each.
+  Two that are a `clerk` each talk to the database for it, on its own thread, which they leave to it while they wait (`hub`);
+  the `heart`, a thread, renews its `lease`.
 - `lanes` takes ready lanes, loads what is due in them, and releases them at the back of the queue; one such round of the
-  lanes thread is in `rounds`. `endpoints` is what must be known of an endpoint to send to it.
+  lanes clerk is in `rounds`. `endpoints` is what must be known of an endpoint to send to it.
 - `request` makes of a loaded delivery the request that goes out, by the steps below. `batch` says which go together.
 - `body` makes the bytes in the format that the endpoint wants (`body_xml` and `body_form`, which read the payload with
   `json_as_written`, for those that are not JSON). Circles of webhooks end by their `hops`.

@@ -1,62 +1,62 @@
-"""A thread with a database connection of its own that does jobs one after the other, for the loop to go on meanwhile.
+"""Does jobs one after the other on a database connection of its own, while the loop goes on.
 
-Called by `dispatch`. When the database goes away the clerk connects again and repeats the job: every job is safe to
-repeat. What came of a job is collected by the loop, which an eventfd wakes.
+Called by `dispatch`. A job has the loop's thread until it waits for the database (see `hub`). When the database goes away
+the clerk connects again and repeats the job: every job is safe to repeat. What came of it is collected by the loop.
 """
 
 import logging
-import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from deliveries.pipeline import counters
 from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.hub import Hub, Job, JobConnection, outside
 
 logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 0.25
 
-Job = Callable[[psycopg.Connection[Row], bool], Any]
+Work = Callable[[psycopg.Connection[Row], bool], Any]
 """Gets the connection and whether this is a repetition after a lost one."""
 
 
 class Clerk:
-    def __init__(self, name: str, *, wake_fd: int, statement_timeout_seconds: int, options: str = "") -> None:
+    def __init__(self, name: str, *, hub: Hub, statement_timeout_seconds: int, options: str = "") -> None:
         self.name = name
         self.is_busy = False
         self.losses = 0
         """How often the connection was lost."""
         self.failure: BaseException | None = None
-        """What ended the thread, if it was not `stop`."""
-        self._wake_fd = wake_fd
+        """What ended a job, if it was no lost connection."""
+        self._hub = hub
         self._timeout = statement_timeout_seconds
         self._options = options
         """Of its connection (see `database.connect`)."""
-        self._jobs: SimpleQueue[tuple[Job, Callable[[Any], None]] | None] = SimpleQueue()
+        self._job: Job | None = None
         self._done: deque[tuple[Callable[[Any], None], Any, bool]] = deque()
         self._is_stopping = False
         self._connection: psycopg.Connection[Row] | None = None
-        self._thread = threading.Thread(target=self._run, name=f"clerk-{name}", daemon=True)
-        self._thread.start()
 
-    def give(self, job: Job, then: Callable[[Any], None]) -> None:
-        """Do the job in the thread; `then` gets its result in the loop, at the next `collect`."""
+    def give(self, work: Work, then: Callable[[Any], None]) -> None:
+        """Begin the job, which goes on in `Hub.go_on`; `then` gets its result in the loop, at the next `collect`."""
         self.is_busy = True
-        self._jobs.put((job, then))
+        self._job = Job(self._hub, partial(self._run, work, then))
+        self._job.switch()
+        if self._job.dead:
+            # It had nothing to wait for.
+            self._hub.wake()
 
     def tell(self, then: Callable[[Any], None], result: Any) -> None:
         """Called by a job: hand over what there is already, and go on."""
         self._done.append((then, result, False))
-        os.eventfd_write(self._wake_fd, 1)
 
     def collect(self) -> None:
-        """Called by the loop: hand over what was finished or told. Raises what ended the thread."""
+        """Called by the loop: hand over what was finished or told. Raises what ended a job."""
         while self._done:
             then, result, is_over = self._done.popleft()
             if is_over:
@@ -68,36 +68,28 @@ class Clerk:
     def stop(self, *, timeout: float = 10.0) -> None:
         """Give up whatever cannot be finished in time."""
         self._is_stopping = True
-        self._jobs.put(None)
-        self._thread.join(timeout)
+        until = time.monotonic() + timeout
+        while self._job is not None and not self._job.dead and time.monotonic() < until:
+            self._hub.go_on(0.1)
+        if self._connection is not None:
+            self._connection.close()
 
-    def _run(self) -> None:
+    def _run(self, work: Work, then: Callable[[Any], None]) -> None:
         try:
-            while (entry := self._jobs.get()) is not None:
-                job, then = entry
-                result = self._do(job)
-                if self._is_stopping and result is _GIVEN_UP:
-                    return
-                self._done.append((then, result, True))
-                os.eventfd_write(self._wake_fd, 1)
+            result = self._do(work)
         except BaseException as error:  # noqa: BLE001 - the loop must hear of it, whatever it is
             self.failure = error
-            os.eventfd_write(self._wake_fd, 1)
-        finally:
-            if self._connection is not None:
-                self._connection.close()
+        else:
+            if result is not _GIVEN_UP:
+                self._done.append((then, result, True))
 
-    def _do(self, job: Job) -> Any:
+    def _do(self, work: Work) -> Any:
         is_repeat = False
         while True:
             try:
                 if self._connection is None:
-                    self._connection = connect(
-                        application_name=f"webhooks-{self.name}",
-                        statement_timeout_seconds=self._timeout,
-                        options=self._options,
-                    )
-                return job(self._connection, is_repeat)
+                    self._connection = outside(self._connect)
+                return work(self._connection, is_repeat)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 if not is_repeat:
                     logger.warning("database lost", extra={"clerk": self.name, "error": type(error).__name__})
@@ -109,7 +101,15 @@ class Clerk:
                 self._connection = None
                 if self._is_stopping:
                     return _GIVEN_UP
-                time.sleep(RECONNECT_SECONDS)
+                outside(partial(time.sleep, RECONNECT_SECONDS))
+
+    def _connect(self) -> psycopg.Connection[Row]:
+        return connect(
+            application_name=f"webhooks-{self.name}",
+            statement_timeout_seconds=self._timeout,
+            options=self._options,
+            kind=JobConnection,
+        )
 
 
 _GIVEN_UP = object()

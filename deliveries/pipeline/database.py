@@ -8,13 +8,14 @@ partition. Plans are custom, except where `lanes.OPTIONS` and `ingest.OPTIONS` s
 import logging
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import psycopg
 from django.db import connection as django_connection
 
 from deliveries.pipeline import arrays
+from deliveries.pipeline.hub import outside
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,18 @@ def again_after_deadlock(transaction: Callable[P, T]) -> Callable[P, T]:
             except psycopg.errors.DeadlockDetected:
                 logger.warning("again after a deadlock", extra={"transaction": transaction.__qualname__})
                 # Whoever waited for it goes first, or both meet again.
-                time.sleep(PAUSE_AFTER_DEADLOCK)
+                outside(partial(time.sleep, PAUSE_AFTER_DEADLOCK))
         return transaction(*args, **kwargs)
 
     return tried
 
 
 def connect(
-    *, application_name: str, statement_timeout_seconds: int, options: str = ""
+    *,
+    application_name: str,
+    statement_timeout_seconds: int,
+    options: str = "",
+    kind: type[psycopg.Connection[Row]] = psycopg.Connection,
 ) -> psycopg.Connection[Row]:
     """A new autocommit connection to the database that Django uses. Raises psycopg.OperationalError.
 
@@ -74,7 +79,7 @@ def connect(
             f"{options}"
         ),
     }
-    connection: psycopg.Connection[Row] = psycopg.Connection.connect(**parameters, autocommit=True)
+    connection = kind.connect(**parameters, autocommit=True)
     # Prepared from the first use: parsing is a good part of the cost of these statements. Plans stay custom.
     connection.prepare_threshold = 1
     arrays.register(connection)

@@ -1,10 +1,12 @@
 """The dispatcher: takes lanes, sends what is due, writes results in bulk. A Celery task runs it (`deliveries/tasks.py`).
 
-One loop, and three threads that talk to the database for it, so that it never waits:
+One loop that never waits for the database. Three talk to it meanwhile:
 
-    heart     renews the lease every five seconds, on a connection of its own
     lanes     one *round* at a time: take, load, fetch payloads, promote; then release
     records   one batch of results at a time
+    heart     renews the lease every five seconds, in a thread, whatever the loop does
+
+The first two are clerks, on the loop's own thread whenever they do not wait (see `hub`).
 
 The loop itself (`Dispatcher.run`) sends, judges answers, and decides what the next round and the next batch are. What is
 in memory, and whose turn it is, is in `book`.
@@ -19,10 +21,10 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -43,6 +45,7 @@ from deliveries.pipeline.endpoints import BatchRule, EndpointConfig
 from deliveries.pipeline.fan_out import OPERATIONAL_PREFIXES
 from deliveries.pipeline.health import RULES, Health, Hold, Rules, is_charged
 from deliveries.pipeline.heart import ClockOff, Heart, boottime
+from deliveries.pipeline.hub import Hub, outside
 from deliveries.pipeline.lanes import Owed
 from deliveries.pipeline.needs import Need, lanes_a_round, missing, need_of, stale, wanted
 from deliveries.pipeline.outcome import GONE, Outcome, Wish, retry_after_seconds, wish_of
@@ -223,14 +226,10 @@ class Dispatcher:
             self.transport.close()
             raise ClockOff(self.heart.clock_offset)
         self.heart.start()
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.lanes_clerk = Clerk(
-            "lanes", wake_fd=self.wake_fd, statement_timeout_seconds=5, options=lanes.OPTIONS
-        )
-        self.records_clerk = Clerk(
-            "records", wake_fd=self.wake_fd, statement_timeout_seconds=10, options=BY_INDEX
-        )
-        self.transport.watch(self.wake_fd)
+        self.hub = Hub()
+        self.lanes_clerk = Clerk("lanes", hub=self.hub, statement_timeout_seconds=5, options=lanes.OPTIONS)
+        self.records_clerk = Clerk("records", hub=self.hub, statement_timeout_seconds=10, options=BY_INDEX)
+        self.transport.watch(self.hub.fileno())
         self.began = self.last_work = time.monotonic()
         try:
             while not self._is_over():
@@ -316,13 +315,12 @@ class Dispatcher:
         if self.heart.sign_off() or self.ending is Ending.HANDED_OVER:
             # Who published since our last look saw a dispatcher alive and sent no nudge.
             nudge()
-        os.close(self.wake_fd)
+        self.hub.close()
         counters.add(f"dispatcher_runs:{'failed' if self.ending is None else self.ending.name.lower()}")
         logger.info("dispatcher ended", extra={"ending": self.ending, "deliveries": self.done})
 
     def _collect(self) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.wake_fd)
+        self.hub.go_on()
         self.lanes_clerk.collect()
         self.records_clerk.collect()
 
@@ -615,7 +613,7 @@ class Dispatcher:
     # --- record -------------------------------------------------------------------------------------------------------
 
     def _record(self, *, is_last: bool = False) -> None:
-        """Hand a batch to the records thread, if it is free and the batch is worth it. At the end every batch is."""
+        """Hand a batch to the records clerk, if it is free and the batch is worth it. At the end every batch is."""
         if not self.results or self.records_clerk.is_busy:
             return
         is_due = (
@@ -646,7 +644,7 @@ class Dispatcher:
                 keep_transitions(connection, me=self.me, transitions=transitions)
             for endpoint_id, tell in stopped.items():
                 try:
-                    tell(UUID(bytes=endpoint_id))
+                    outside(partial(tell, UUID(bytes=endpoint_id)))
                 except Exception:  # the next answer says it again
                     logger.exception("an endpoint that wants no more could not be disabled")
 
@@ -683,7 +681,7 @@ class Dispatcher:
             ):
                 clerk.collect()
                 self._record(is_last=True)
-                time.sleep(0.002)
+                self.hub.go_on(0.002)
         except Exception:  # the end goes on, whatever else was wrong with the run
             logger.exception("the last results could not be recorded")
 
@@ -699,7 +697,7 @@ class Dispatcher:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def _next_round(self) -> None:
-        """Decide what the lanes thread does next, if it is free and there is something."""
+        """Decide what the lanes clerk does next, if it is free and there is something."""
         if self.lanes_clerk.is_busy:
             return
         now = time.monotonic()

@@ -339,7 +339,7 @@ def _cancel_reason(status: str, is_deleted: bool, is_tenant_deleted: bool) -> st
 
 
 class ConfigCache:
-    """Configs by endpoint, those loaded last. Written by the lanes thread alone."""
+    """Configs by endpoint, those loaded last. Written by the lanes clerk alone."""
 
     def __init__(self, size: int = 25_000) -> None:
         self._size = size

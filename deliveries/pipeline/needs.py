@@ -1,4 +1,4 @@
-"""What the lanes thread should do next about the lanes in memory. Called by `dispatch` for each round; no database in here."""
+"""What the lanes clerk should do next about the lanes in memory. Called by `dispatch` for each round; no database in here."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
-"""One round of the lanes thread: release, clear, check, take, load, fetch. `dispatch` plans it and collects it.
+"""One round of the lanes clerk: release, clear, check, take, load, fetch. `dispatch` plans it and collects it.
 
-Everything here runs in that thread, on its connection; the loop's own state is not touched, only read where said.
+Everything here runs in one job of it, on its connection; the loop's own state is not touched, only read where said.
 """
 
 import time
@@ -24,7 +24,7 @@ Connection = psycopg.Connection[Row]
 
 @dataclass(slots=True)
 class Round:
-    """What the lanes thread is asked to do at once, and what came of it."""
+    """What the lanes clerk is asked to do at once, and what came of it."""
 
     healths: list[lanes.LaneHealth]
     release: list[lanes.Release]
@@ -93,7 +93,7 @@ class RoundWorker:
         self.configs = ConfigCache()
 
     def work(self, connection: Connection, plan: Round, tell: Callable[[], None]) -> None:
-        """In the lanes thread. `tell`: what was brought is in the plan, and need not wait for what is given back.
+        """A job of the lanes clerk. `tell`: what was brought is in the plan, and need not wait for what is given back.
 
         Safe to repeat: what was told is not brought again.
         """

@@ -4,12 +4,12 @@ Seen in a prototype without locking in key order: 8 deadlocks in 26 statements.
 """
 
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,10 +21,22 @@ from django.utils import timezone
 
 from deliveries.bench import rig
 from deliveries.models import Delivery, Endpoint
-from deliveries.pipeline import arrays, claims, fifo, ingest, lanes, lease, polling, retention, sweeps
+from deliveries.pipeline import (
+    arrays,
+    claims,
+    dispatch,
+    fifo,
+    ingest,
+    lanes,
+    lease,
+    polling,
+    retention,
+    sweeps,
+)
 from deliveries.pipeline.cancel import cancel
 from deliveries.pipeline.clerk import Clerk
 from deliveries.pipeline.database import Row, connect
+from deliveries.pipeline.hub import Hub
 from deliveries.pipeline.record import BY_INDEX, record
 from deliveries.pipeline.rounds import until_id
 from deliveries.pipeline.wake import request_manual_attempt, wake_lanes
@@ -39,7 +51,7 @@ from tests.support.builders import (
     make_tenant,
     new_event,
 )
-from tests.support.running import running, until
+from tests.support.running import Webhooks, running, until
 
 pytestmark = pytest.mark.usefixtures("quiet_lanes")
 
@@ -248,8 +260,17 @@ def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_w
     make_endpoint(tenant, "http://127.0.0.1:9/")
     lock = "SELECT FROM deliveries_delivery WHERE id = %s FOR NO KEY UPDATE"
     done: list[bool] = []
-    fd = os.eventfd(0)
-    clerk = Clerk("records", wake_fd=fd, statement_timeout_seconds=10)
+    hub = Hub()
+    clerk = Clerk("records", hub=hub, statement_timeout_seconds=10)
+
+    def is_record_waiting(other: Connection) -> bool:
+        hub.go_on(0.01)
+        return is_anybody_waiting(other)
+
+    def is_recorded() -> bool:
+        hub.go_on(0.01)
+        clerk.collect()
+        return not clerk.is_busy
 
     def meet(other: Connection) -> bool:
         """Whether it was the record that PostgreSQL ended. Who has waited for a second first is, so a slow machine may turn it round."""
@@ -264,14 +285,13 @@ def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_w
                     ),
                     lambda _: done.append(True),
                 )
-                until(lambda: is_anybody_waiting(other))
+                until(lambda: is_record_waiting(other))
                 time.sleep(0.5)
                 other.execute(lock, [first.id])
         except psycopg.errors.DeadlockDetected:
             return False
         finally:
-            os.eventfd_read(fd)
-            clerk.collect()
+            until(is_recorded)
         return True
 
     with (
@@ -280,24 +300,33 @@ def test_a_record_that_was_ended_for_a_deadlock_is_done_again_and_the_database_w
     ):
         tries = next(tries for tries in range(1, 6) if meet(other))
     clerk.stop()
-    os.close(fd)
+    hub.close()
 
     assert (done, clerk.losses) == ([True] * tries, 0)
     assert [each.attempt_count for each in deliveries_of(tenant)] == [1, 1] * tries
     assert [each.getMessage() for each in caplog.records] == ["again after a deadlock"]
 
 
-def test_a_dispatcher_records_over_a_connection_that_plans_with_indexes_alone() -> None:
+def test_a_dispatcher_records_over_a_connection_that_plans_with_indexes_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found: list[object] = []
-    with running() as one:
-        until(lambda: hasattr(one.dispatcher, "records_clerk"))
-        one.dispatcher.records_clerk.give(
-            lambda own, _: own.execute(
+
+    def look(own: Connection, results: Any, **named: Any) -> None:
+        found.append(
+            own.execute(
                 "SELECT current_setting('enable_seqscan'), current_setting('enable_bitmapscan')"
-            ).fetchone(),
-            found.append,
+            ).fetchone()
         )
-        until(lambda: bool(found))
+        record(own, results, **named)
+
+    monkeypatch.setattr(dispatch, "record", look)
+    tenant = make_tenant()
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        ingest.publish([new_event(tenant)])
+        with running():
+            until(lambda: bool(found))
 
     assert found == [("off", "off")]
 

@@ -13,6 +13,7 @@ from django.db import connection
 
 from deliveries.models import Lane
 from deliveries.pipeline import ingest, lanes, rounds
+from deliveries.pipeline.hub import outside
 from deliveries.services import deliveries
 from tenants.models import Tenant
 from tenants.services.audit import COMMAND
@@ -266,7 +267,7 @@ def test_what_became_due_during_a_load_is_loaded_though_that_brought_nothing(
         owed = load(*args, **fields)
         loads.append(len(owed))
         if len(loads) == 2:
-            until(lambda: one.dispatcher.done == 1)
+            outside(lambda: until(lambda: one.dispatcher.done == 1))
         return owed
 
     def rule(request: Request) -> Reply:
@@ -298,7 +299,7 @@ def test_a_line_behind_what_was_published_before_its_endpoint_wanted_order_goes_
     def held_up(*args: Any, **fields: Any) -> list[lanes.Owed]:
         loads.append(len(fields["wanted"]))
         if len(loads) == 2:
-            until(lambda: one.dispatcher.done == 3)
+            outside(lambda: until(lambda: one.dispatcher.done == 3))
         return load(*args, **fields)
 
     def rule(request: Request) -> Reply:

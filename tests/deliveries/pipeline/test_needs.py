@@ -1,4 +1,4 @@
-"""What the lanes thread should do next about a lane, with numbers."""
+"""What the lanes clerk should do next about a lane, with numbers."""
 
 from datetime import UTC, datetime
 

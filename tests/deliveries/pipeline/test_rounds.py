@@ -1,4 +1,4 @@
-"""A round of the lanes thread: what it brings is told before it gives lanes back, and once."""
+"""A round of the lanes clerk: what it brings is told before it gives lanes back, and once."""
 
 import time
 from uuid import UUID
