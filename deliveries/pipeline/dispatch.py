@@ -80,6 +80,9 @@ PATIENT_PAUSE = 0.05
 STARTS_A_TURN = 32
 """Requests begun before the loop looks at answers, rounds and results again: what came meanwhile waits for the last one."""
 
+JOBS_EVERY = 8
+"""Requests begun, or answers judged, before jobs go on whose own answers came: a round waits for a handful of those."""
+
 DRY_SECONDS = 30.0
 """Without work for so long, the dispatcher ends; a nudge starts the next one."""
 
@@ -233,8 +236,11 @@ class Dispatcher:
         self.began = self.last_work = time.monotonic()
         try:
             while not self._is_over():
-                for answer in self.transport.poll(self._pause(), may_go_on=self._may_go_on):
+                answers = self.transport.poll(self._pause(), may_go_on=self._may_go_on)
+                for number, answer in enumerate(answers, start=1):
                     self._answered(answer)
+                    if number % JOBS_EVERY == 0:
+                        self.hub.go_on()
                 self._collect()
                 self._mark_slow()
                 self.book.wake_paced(time.monotonic())
@@ -332,7 +338,9 @@ class Dispatcher:
         if self.ending is not None or self.heart.is_sending_stopped:
             return
         now = time.time() + self.heart.clock_offset
-        for _ in range(STARTS_A_TURN):
+        for number in range(1, STARTS_A_TURN + 1):
+            if number % JOBS_EVERY == 0:
+                self.hub.go_on()
             if self.unrecorded >= MOST_UNRECORDED or self.result_bytes >= MOST_UNRECORDED_BYTES:
                 return
             if boottime() > self.heart.deadline:

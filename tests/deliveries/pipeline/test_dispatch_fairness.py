@@ -1,6 +1,7 @@
 """A bad endpoint hurts only itself, a busy tenant only itself: slots, memory and turns of one dispatcher."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,8 @@ from deliveries.models import Endpoint, Lane
 from deliveries.pipeline import dispatch, ingest, lanes
 from deliveries.pipeline.book import BUSY_LANES, Book, HeldLane
 from deliveries.pipeline.database import Row
+from deliveries.pipeline.dispatch import Dispatcher
+from deliveries.pipeline.hub import Hub
 from deliveries.pipeline.lanes import TENANTS_A_TURN
 from deliveries.pipeline.needs import FEWEST_LANES_A_ROUND
 from deliveries.pipeline.payloads import PAYLOAD_BYTES
@@ -184,6 +187,38 @@ def test_a_thousand_lanes_of_one_tenant_do_not_delay_another_by_more_than_a_turn
 
             # In requests, which a slow machine does not change.
             assert len(webhooks.requests) - before < 700
+
+
+def test_jobs_go_on_in_the_middle_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a round, which waits for the database a handful of times, takes as many turns of a busy loop."""
+    tenant = make_tenant()
+    in_a_row = {"begun": 0, "judged": 0}
+    most = {"begun": 0, "judged": 0}
+    go_on = Hub.go_on
+
+    def counted(what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            in_a_row[what] += 1
+            most[what] = max(most[what], in_a_row[what])
+            return original(*arguments)
+
+        return call
+
+    def goes_on(self: Hub, *arguments: Any) -> None:
+        in_a_row.update(begun=0, judged=0)
+        go_on(self, *arguments)
+
+    monkeypatch.setattr(Hub, "go_on", goes_on)
+    monkeypatch.setattr(Dispatcher, "_start", counted("begun", Dispatcher._start))
+    monkeypatch.setattr(Dispatcher, "_answered", counted("judged", Dispatcher._answered))
+    with Webhooks(a=Reply(seconds=0.3)) as webhooks:
+        make_endpoints(tenant, [webhooks.url("/a")] * 200)
+        publish(tenant)
+        with running():
+            webhooks.wait_for(200)
+
+    assert 1 < most["begun"] <= dispatch.JOBS_EVERY
+    assert 1 < most["judged"] <= dispatch.JOBS_EVERY
 
 
 def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenant() -> None:
