@@ -47,13 +47,15 @@ class Clerk:
         self.is_busy = True
         self._job = Job(self._hub, partial(self._run, work, then))
         self._job.switch()
-        if self._job.dead:
-            # It had nothing to wait for.
-            self._hub.wake()
 
     def tell(self, then: Callable[[Any], None], result: Any) -> None:
         """Called by a job: hand over what there is already, and go on."""
         self._done.append((then, result, False))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `collect` has something to do."""
+        return bool(self._done) or self.failure is not None
 
     def collect(self) -> None:
         """Called by the loop: hand over what was finished or told. Raises what ended a job."""

@@ -300,6 +300,9 @@ class Dispatcher:
 
     def _pause(self) -> float:
         """How long the next poll may wait: until a lane may be taken or a batch is due."""
+        if self.lanes_clerk.has_news or self.records_clerk.has_news:
+            # Of a job that ended in the middle of the turn.
+            return 0.0
         now = time.monotonic()
         until = now + 0.25
         if self.book.paced:

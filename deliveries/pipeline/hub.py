@@ -29,23 +29,16 @@ class Hub:
         self._loop = getcurrent()
         self._waiting: dict[int, Job] = {}
         self._epoll = select.epoll()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._wake_fd, select.EPOLLIN)
 
     def fileno(self) -> int:
         """Readable when `go_on` has something to do."""
         return self._epoll.fileno()
 
-    def wake(self) -> None:
-        """Make it readable, for something that needs no job to go on."""
-        os.eventfd_write(self._wake_fd, 1)
-
     def go_on(self, seconds: float = 0.0) -> None:
         """Called by the loop: each job whose answer is there, until it waits again. Waits so long for the first."""
         for fd, events in self._epoll.poll(seconds):
-            if fd == self._wake_fd:
-                os.eventfd_read(fd)
-            elif (job := self._waiting.pop(fd, None)) is not None:
+            job = self._waiting.pop(fd, None)
+            if job is not None:
                 job.switch(events)
 
     def wait_for(self, job: "Job", fd: int, events: int) -> int:
@@ -63,7 +56,6 @@ class Hub:
         """What still waits is given up: it ends where it stands."""
         self._waiting.clear()
         self._epoll.close()
-        os.close(self._wake_fd)
 
 
 class Job(greenlet):

@@ -221,6 +221,40 @@ def test_jobs_go_on_in_the_middle_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> 
     assert 1 < most["judged"] <= dispatch.JOBS_EVERY
 
 
+def test_what_a_job_brought_in_the_middle_of_a_turn_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = Dispatcher._send
+
+    def jobs_end_here(self: Dispatcher) -> None:
+        send(self)
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            self.hub.go_on(0.01)
+
+    monkeypatch.setattr(Dispatcher, "_send", jobs_end_here)
+    tenant = make_tenant()
+    pauses: list[float] = []
+    pause = Dispatcher._pause
+
+    def noted(self: Dispatcher) -> float:
+        has_news = self.lanes_clerk.has_news or self.records_clerk.has_news
+        seconds = pause(self)
+        if has_news:
+            pauses.append(seconds)
+        return seconds
+
+    monkeypatch.setattr(Dispatcher, "_pause", noted)
+    with Webhooks() as webhooks:
+        make_endpoint(tenant, webhooks.url("/a"))
+        with running():
+            publish(tenant)
+            webhooks.wait_for(1)
+
+    assert pauses
+    assert set(pauses) == {0.0}
+
+
 def test_large_payloads_of_an_endpoint_that_hangs_leave_memory_for_another_tenant() -> None:
     hanging, quick = make_tenant(), make_tenant()
     data = b'{"a":"' + b"x" * 261_000 + b'"}'
