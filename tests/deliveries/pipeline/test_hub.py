@@ -202,15 +202,16 @@ def test_what_had_nothing_to_wait_for_is_news_at_once(hub: Hub, open_clerk: Call
     clerk = open_clerk("lanes")
     clerk.give(lambda own, _: own.execute("SELECT 1"), lambda _: None)
     until(went_on(hub, clerk))
-    assert not clerk.has_news
     done: list[object] = []
+    news = [clerk.has_news]
 
     clerk.give(lambda _, __: "at once", done.append)
-
-    assert clerk.has_news
+    news.append(clerk.has_news)
     clerk.collect()
+    news.append(clerk.has_news)
+
     assert done == ["at once"]
-    assert not clerk.has_news
+    assert news == [False, True, False]
 
 
 def test_a_descriptor_of_the_same_number_is_another_one(hub: Hub) -> None:
